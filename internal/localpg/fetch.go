@@ -1,0 +1,185 @@
+package localpg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
+)
+
+// fetchable returns the version to fetch for data of a major version, or for
+// new data if that is 0. They are the library's, so an upgrade of the library
+// is an upgrade of these.
+func fetchable(major int) (version embeddedpostgres.PostgresVersion, newest int, ok bool) {
+	const latest = 18
+	if major == 0 {
+		major = latest
+	}
+	version, ok = map[int]embeddedpostgres.PostgresVersion{
+		14:     embeddedpostgres.V14,
+		15:     embeddedpostgres.V15,
+		16:     embeddedpostgres.V16,
+		17:     embeddedpostgres.V17,
+		latest: embeddedpostgres.V18,
+	}[major]
+	return version, major, ok
+}
+
+// fetchBinaries returns binaries out of the cache, which it fills from the
+// network at the first time.
+func fetchBinaries(ctx context.Context, major int, c *cluster, log *slog.Logger) (binaries, error) {
+	version, fetched, ok := fetchable(major)
+	if !ok {
+		return binaries{}, fmt.Errorf("there is no build of PostgreSQL %d to fetch", major)
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return binaries{}, err
+	}
+	home := filepath.Join(cache, "postgresql-"+string(version))
+	bin := filepath.Join(home, "bin")
+	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
+		log.InfoContext(ctx, "no PostgreSQL found here: fetching one", "version", string(version), "to", home)
+		if err := fetch(ctx, version, fetched, home, c.account); err != nil {
+			return binaries{}, fmt.Errorf("fetch PostgreSQL %s into %s: %w", version, home, err)
+		}
+	}
+	b, err := probe(ctx, bin, major, c)
+	if err != nil {
+		return b, fmt.Errorf("%w: remove %s to have it fetched again", err, home)
+	}
+	return b, nil
+}
+
+// cacheDir returns where fetched binaries are kept. As root that must be a
+// folder which the server's user can enter, and root's home is none.
+func cacheDir() (string, error) {
+	if os.Geteuid() != 0 {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("find a folder to keep it in: %w", err)
+		}
+		return filepath.Join(dir, "mailtally"), nil
+	}
+	if runtime.GOOS == "darwin" {
+		return "/Library/Caches/mailtally", nil
+	}
+	return "/var/cache/mailtally", nil
+}
+
+// staleFetch is the age at which an unfinished download can't be one under way.
+const staleFetch = time.Hour
+
+// fetch makes the folder home, whole or not at all: it fills a folder beside it
+// and renames that. Of two processes that do so at once, the second to finish
+// keeps what the first one made.
+//
+// The download can't be interrupted. When ctx ends, fetch returns and the
+// download ends in the background, with nothing left on the disk.
+func fetch(ctx context.Context, version embeddedpostgres.PostgresVersion, major int, home string, acct *account) error {
+	cache := filepath.Dir(home)
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return err
+	}
+	if err := acct.reach(cache); err != nil {
+		return err
+	}
+	removeStale(home)
+	tmp, err := os.MkdirTemp(cache, filepath.Base(home)+tmpSuffix)
+	if err != nil {
+		return err
+	}
+	result := make(chan error, 1)
+	go func() {
+		err := unpack(version, major, tmp)
+		if err == nil {
+			err = os.Rename(filepath.Join(tmp, "dist"), home)
+			if errors.Is(err, fs.ErrExist) { // ENOTEMPTY too
+				err = nil
+			}
+		}
+		result <- errors.Join(err, os.RemoveAll(tmp))
+	}()
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+const tmpSuffix = ".tmp-"
+
+// removeStale removes what processes that were killed have left.
+func removeStale(home string) {
+	left, _ := filepath.Glob(home + tmpSuffix + "*")
+	for _, dir := range left {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > staleFetch {
+			_ = os.RemoveAll(dir)
+		}
+	}
+}
+
+// unpack fetches the version and unpacks it to dir/dist.
+func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) error {
+	// The library only offers to start a server, of which we want the steps
+	// before: look for the programs, fetch, check the checksum, unpack. A data
+	// folder that claims to be of the right version and holds nothing else
+	// makes it skip initdb, and its server give up at once, as any user.
+	data, run, dist := filepath.Join(dir, "data"), filepath.Join(dir, "run"), filepath.Join(dir, "dist")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(strconv.Itoa(major)+"\n"), 0o600); err != nil {
+		return err
+	}
+	server := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
+		Version(version).
+		Port(0). // It wants a free port before all else, and this one always is.
+		CachePath(filepath.Join(dir, "archive")).
+		BinariesPath(dist).
+		DataPath(data).
+		RuntimePath(run).
+		Logger(io.Discard))
+	err := server.Start()
+	if err == nil {
+		return errors.Join(errors.New("a server started on an empty data folder"), server.Stop())
+	}
+	// The library uses the default client and keeps no connection for later.
+	http.DefaultClient.CloseIdleConnections()
+
+	// The library makes the run folder right after it has unpacked all, so
+	// that tells on which side of it the error happened.
+	if _, statErr := os.Stat(run); statErr != nil {
+		return err
+	}
+	return makeReadable(dist)
+}
+
+// makeReadable lets every user run the programs, whatever our umask is.
+func makeReadable(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.Type()&fs.ModeSymlink != 0 {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		mode := info.Mode().Perm() | 0o444
+		if entry.IsDir() || mode&0o100 != 0 {
+			mode |= 0o111
+		}
+		return os.Chmod(path, mode)
+	})
+}

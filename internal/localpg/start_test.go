@@ -1,0 +1,225 @@
+package localpg
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// programs makes a folder with a postgres and an initdb that are shell scripts.
+func programs(t *testing.T, postgres, initdb string) string {
+	t.Helper()
+	bin := tempDir(t)
+	writeFile(t, bin+"/postgres", "#!/bin/sh\n"+postgres, 0o755)
+	writeFile(t, bin+"/initdb", "#!/bin/sh\n"+initdb, 0o755)
+	return bin
+}
+
+// pretend is the start of a script that has the version of a real postgres.
+const pretend = `[ "$1" = --version ] && { echo 'postgres (PostgreSQL) 15.1'; exit; }` + "\n"
+
+// block is a script that says on the named pipe that it runs, and then waits
+// for what never comes, as its child does too.
+func block(pipe string) string { return "echo runs > " + pipe + "; cat " + pipe + " & wait\n" }
+
+func namedPipe(t *testing.T) string {
+	t.Helper()
+	pipe := tempDir(t) + "/pipe"
+	if err := syscall.Mkfifo(pipe, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(pipe, 0o666); err != nil { // whatever the umask is
+		t.Fatal(err)
+	}
+	return pipe
+}
+
+// startCancelled starts a server of programs that block, cancels the start when
+// they do, and returns the start's error. Start only returns when they ended.
+func startCancelled(t *testing.T, o Options, pipe string) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	// Open for writing too: then no open of the other side blocks.
+	file, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	result := make(chan error)
+	go func() {
+		_, err := Start(ctx, o)
+		result <- err
+	}()
+	if _, err := bufio.NewReader(file).ReadString('\n'); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	return <-result
+}
+
+func TestCancelledInitdb(t *testing.T) {
+	t.Parallel()
+	dir, pipe := tempDir(t), namedPipe(t)
+	err := startCancelled(t, Options{Dir: dir, BinDir: programs(t, pretend, block(pipe))}, pipe)
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	wantMissing(t, dir+"/data")
+	wantMissing(t, dir+"/data.tmp")
+	start(t, Options{Dir: dir})
+}
+
+func TestCancelledServer(t *testing.T) {
+	t.Parallel()
+	dir, pipe := tempDir(t), namedPipe(t)
+	postgres := pretend + "trap 'kill $!; exit' INT\n" + block(pipe)
+	err := startCancelled(t, Options{Dir: dir, BinDir: programs(t, postgres, "")}, pipe)
+	if !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestStartAfterItsContext(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 2 { // the first without data, the second with
+		if _, err := Start(ctx, Options{Dir: dir}); !errors.Is(err, context.Canceled) {
+			t.Errorf("Start: %v", err)
+		}
+		wantMissing(t, dir+"/data/postmaster.pid")
+		stop(t, start(t, Options{Dir: dir}))
+	}
+}
+
+func TestFailedInitdb(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	_, err := Start(t.Context(), Options{Dir: dir, BinDir: programs(t, pretend, "echo the disk is on fire >&2; exit 3")})
+	wantError(t, err, "initdb", "exit status 3", "the disk is on fire")
+	wantMissing(t, dir+"/data")
+	wantMissing(t, dir+"/data.tmp")
+}
+
+func TestFailedServer(t *testing.T) {
+	t.Parallel()
+	_, err := Start(t.Context(), Options{Dir: tempDir(t), Settings: map[string]string{"no_such_setting": "1"}})
+	if !errors.Is(err, errExited) {
+		t.Error("not errExited")
+	}
+	wantError(t, err, "exit status 1", "no_such_setting", "postgresql.log")
+}
+
+func TestHalfMadeData(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	writeFile(t, dir+"/data.tmp/base/1/junk", "", 0o600)
+	writeFile(t, dir+"/password", "", 0o600) // as after a kill in its write
+	start(t, Options{Dir: dir})
+	wantMissing(t, dir+"/data.tmp")
+}
+
+func TestUnusableBinDir(t *testing.T) {
+	t.Parallel()
+	_, err := Start(t.Context(), Options{Dir: tempDir(t), BinDir: tempDir(t)})
+	wantError(t, err, "use PostgreSQL of", "/postgres: no such file")
+
+	bin := programs(t, pretend, "")
+	if err := os.Remove(bin + "/initdb"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Start(t.Context(), Options{Dir: tempDir(t), BinDir: bin})
+	wantError(t, err, "/initdb: no such file")
+
+	old := "echo 'postgres (PostgreSQL) 13.9 (Debian)'"
+	_, err = Start(t.Context(), Options{Dir: tempDir(t), BinDir: programs(t, old, "")})
+	wantError(t, err, "version 13.9 is older than 14")
+
+	broken := "echo no libssl here >&2; exit 127"
+	_, err = Start(t.Context(), Options{Dir: tempDir(t), BinDir: programs(t, broken, "")})
+	wantError(t, err, "exit status 127", "no libssl here")
+}
+
+func TestDataOfAnotherVersion(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	writeFile(t, dir+"/data/PG_VERSION", "9\n", 0o600)
+	_, err := Start(t.Context(), Options{Dir: dir})
+	wantError(t, err, "no PostgreSQL server of version 9", "pg_config --bindir", "no build of PostgreSQL 9", "DATABASE_URL", "remove the data")
+
+	_, err = Start(t.Context(), Options{Dir: dir, BinDir: programs(t, pretend, "")})
+	wantError(t, err, "version 15.1 can't run the data in "+dir+"/data, which PostgreSQL 9 made")
+}
+
+// Root's files must be open to the user that the server runs as, and other
+// users have no such need.
+func TestFolderThatOthersCannotEnter(t *testing.T) {
+	t.Parallel()
+	closed := tempDir(t)
+	if err := os.Chmod(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 {
+		start(t, Options{Dir: closed + "/dir"})
+		return
+	}
+	_, err := Start(t.Context(), Options{Dir: closed + "/dir"})
+	wantError(t, err, "cannot enter "+closed+" (mode 0700)", "choose a folder such as /var/lib/mailtally")
+	wantMissing(t, closed+"/dir")
+
+	// The folder itself is ours to open.
+	start(t, Options{Dir: closed})
+}
+
+func TestWhoRunsTheServer(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	want := os.Geteuid()
+	if want == 0 {
+		want = 4321 // who owns the folder, known to the system or not
+		if err := os.Lchown(dir, want, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := start(t, Options{Dir: dir})
+	stop(t, s)
+	if os.Geteuid() == 0 { // as after a copy by root
+		out, err := exec.Command("chown", "-R", "root:root", dir+"/data").CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		start(t, Options{Dir: dir})
+	}
+	for _, file := range []string{"data", "data/PG_VERSION", "password", "postgresql.log", "port"} {
+		info, err := os.Lstat(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid := int(info.Sys().(*syscall.Stat_t).Uid); uid != want {
+			t.Errorf("%s belongs to uid %d, want %d", file, uid, want)
+		}
+	}
+}
+
+// As root we must not follow what the folder's owner put there.
+func TestNoWritesThroughSymbolicLinks(t *testing.T) {
+	t.Parallel()
+	dir, victim := tempDir(t), tempDir(t)+"/victim"
+	writeFile(t, victim, "untouched", 0o600)
+	if err := os.Symlink(victim, dir+"/postgresql.log"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Start(t.Context(), Options{Dir: dir}); err == nil {
+		t.Error("no error")
+	}
+	if text, err := os.ReadFile(victim); err != nil || string(text) != "untouched" {
+		t.Errorf("the file behind the link has %q, %v", text, err)
+	}
+}

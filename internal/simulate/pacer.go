@@ -1,0 +1,73 @@
+package simulate
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// maxDebt bounds what is made up for: a receiver, or this process, that
+	// stood still for longer has missed the rest.
+	maxDebt = time.Second
+	// catchUp is the pace of making up, as a multiple of the rate.
+	catchUp = 1.25
+	// maxStep bounds how much is sent back to back, as time at that pace.
+	maxStep = 10 * time.Millisecond
+	// minWait keeps high rates from setting a timer for every webhook.
+	minWait = time.Millisecond
+)
+
+// pacer says when the next webhook is due. It is open-loop: webhooks fall due
+// at the rate whatever the receiver does. It is two token buckets, one for the
+// rate, a second deep, and one for the peak, a quarter above the rate and 10
+// ms deep: so after a stall of half a second the rate is 1.25 times its value
+// for two seconds, never a wave.
+type pacer struct {
+	rate    float64 // webhooks a second; +Inf for no pacing
+	last    time.Time
+	owed    float64
+	allowed float64
+	skipped float64 // fell due and were given up
+}
+
+func newPacer(rate float64, start time.Time) *pacer {
+	return &pacer{rate: rate, last: start, owed: 1, allowed: 1}
+}
+
+// advance accounts for the time until now.
+func (p *pacer) advance(now time.Time) {
+	if math.IsInf(p.rate, 1) {
+		return
+	}
+	passed := now.Sub(p.last).Seconds()
+	p.last = now
+	p.owed += passed * p.rate
+	// One more than the debt, so that at low rates a timer a little late
+	// loses nothing.
+	if over := p.owed - (1 + p.rate*maxDebt.Seconds()); over > 0 {
+		p.owed -= over
+		p.skipped += over
+	}
+	peak := p.rate * catchUp
+	p.allowed = min(p.allowed+passed*peak, max(1, peak*maxStep.Seconds()))
+}
+
+// wait returns how long it is, at the least, until a webhook is due: 0 if one
+// is.
+func (p *pacer) wait() time.Duration {
+	if math.IsInf(p.rate, 1) || p.owed >= 1 && p.allowed >= 1 {
+		return 0
+	}
+	seconds := max((1-p.owed)/p.rate, (1-p.allowed)/(p.rate*catchUp))
+	// Rounded up, lest rounding makes a second wait for the last nanosecond.
+	return max(time.Duration(seconds*float64(time.Second))+1, minWait)
+}
+
+// spend takes the webhook that wait found due.
+func (p *pacer) spend() {
+	if math.IsInf(p.rate, 1) {
+		return
+	}
+	p.owed--
+	p.allowed--
+}

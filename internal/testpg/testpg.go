@@ -1,0 +1,161 @@
+// Package testpg gives tests a real PostgreSQL: one server for each test
+// process, started at the first use, and in it a database for each test, copied
+// from a template.
+//
+//	func TestMain(m *testing.M) { os.Exit(testpg.Run(m)) }
+//
+//	func TestStore(t *testing.T) {
+//		url := testpg.New(t, "mailtally", migrate)
+//		…
+//	}
+//
+// A machine without PostgreSQL fails the tests. They are never skipped.
+package testpg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"github.com/mailtally/mailtally/internal/localpg"
+)
+
+const (
+	// A first start may fetch PostgreSQL from the network.
+	startTimeout = 5 * time.Minute
+	stopTimeout  = 30 * time.Second
+	sqlTimeout   = time.Minute
+)
+
+// shared is this test process's server. TestMain and tests have no other way
+// to share it than a variable of the package.
+var shared server
+
+// server is a server that starts at its first use, and the templates in it.
+type server struct {
+	mu        sync.Mutex
+	dir       string
+	pg        *localpg.Server
+	err       error // why it did not start: the next test need not try again
+	templates map[string]*template
+	databases int
+}
+
+// Run runs the tests of a package, then stops their server, and fails if a
+// goroutine is left. Its result is for os.Exit.
+func Run(m goleak.TestingM, options ...goleak.Option) int {
+	code := m.Run()
+	if err := shared.stop(); err != nil {
+		fmt.Fprintf(os.Stderr, "testpg: %v\n", err)
+		code = max(code, 1)
+	}
+	if code == 0 {
+		if err := goleak.Find(options...); err != nil {
+			fmt.Fprintf(os.Stderr, "goleak: errors on successful test run: %v\n", err)
+			code = 1
+		}
+	}
+	return code
+}
+
+// Server starts a further server, with settings of its own, for as long as the
+// test or benchmark runs. Unlike the shared one it has PostgreSQL's defaults,
+// durability included.
+func Server(tb testing.TB, settings map[string]string) *localpg.Server {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
+	defer cancel()
+	pg, err := localpg.Start(ctx, localpg.Options{Dir: Dir(tb), Settings: settings})
+	if err != nil {
+		tb.Fatalf("testpg: %v", err)
+	}
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if err := pg.Stop(ctx); err != nil {
+			tb.Errorf("testpg: %v", err)
+		}
+	})
+	return pg
+}
+
+// Dir returns a temporary folder that also works as localpg's Options.Dir when
+// the tests run as root: the folders that testing makes are closed to other
+// users, and so to the user that runs the server.
+func Dir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "mailtally-test-")
+	if err != nil {
+		tb.Fatalf("testpg: %v", err)
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Errorf("testpg: %v", err)
+		}
+	})
+	return dir
+}
+
+// start starts the server, once.
+func (s *server) start() (*localpg.Server, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pg != nil || s.err != nil {
+		return s.pg, s.err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	if s.dir, s.err = os.MkdirTemp("", "mailtally-test-"); s.err != nil {
+		return nil, s.err
+	}
+	s.pg, s.err = localpg.Start(ctx, localpg.Options{
+		Dir: s.dir,
+		Settings: map[string]string{
+			// The data need not survive the machine; a commit waits as always.
+			"fsync":            "off",
+			"full_page_writes": "off",
+			"max_connections":  "200",
+			"shared_buffers":   "128MB",
+		},
+	})
+	return s.pg, s.err
+}
+
+// stop stops the server, if it ran, and removes its folder.
+func (s *server) stop() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var err error
+	if s.pg != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		// First, as Stop makes it unknown: did it end before we asked?
+		err = errors.Join(s.pg.Err(), s.pg.Stop(ctx))
+	}
+	if s.dir != "" {
+		err = errors.Join(err, os.RemoveAll(s.dir))
+	}
+	return err
+}
+
+// exec runs statements outside of a transaction, in the database named postgres.
+func exec(ctx context.Context, pg *localpg.Server, statements ...string) error {
+	conn, err := pgx.Connect(ctx, pg.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	for _, sql := range statements {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
+	}
+	return nil
+}

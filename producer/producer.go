@@ -1,0 +1,155 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/time/rate"
+)
+
+// Options of a [Producer]. Required but for PublishTimeout.
+type Options struct {
+	// Kafka says how to reach the brokers: seeds, TLS, SASL.
+	Kafka                  []kgo.Opt
+	Topic, DeadLetterTopic string
+	// Secrets are Resend's; more than one while rotating. None is an error.
+	Secrets    []Secret
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
+	// PublishTimeout bounds the wait for Kafka's acknowledgement; 8 s if zero.
+	// Providers wait 15 s for an answer (Svix's default).
+	PublishTimeout time.Duration
+}
+
+const (
+	defaultPublishTimeout = 8 * time.Second
+
+	// maxBody is the most a webhook may have: real ones have about 1 KiB.
+	maxBody = 256 << 10
+
+	// maxHeld bounds the bodies that are being read or wait for their answer, in
+	// bytes, and again those that kgo holds on to (which may outlast the answer,
+	// since what is under way cannot be called back). Beyond it webhooks are
+	// answered 503 at once.
+	maxHeld = 32 << 20
+)
+
+// Producer writes webhooks to Kafka.
+type Producer struct {
+	client          *kgo.Client
+	topic           string
+	deadLetterTopic string
+	secrets         []Secret
+	publishTimeout  time.Duration
+	metrics         *metrics
+	log             *slog.Logger
+	held            held
+	unavailable     outage
+	now             func() time.Time
+}
+
+// New makes a Producer. It connects when it first has to.
+func New(o Options) (*Producer, error) {
+	if len(o.Secrets) == 0 {
+		return nil, errors.New("producer: no secret to check signatures with")
+	}
+	for _, s := range o.Secrets {
+		if len(s.key) == 0 {
+			return nil, errors.New("producer: an empty secret: anybody could sign with it")
+		}
+	}
+	p := &Producer{
+		topic:           o.Topic,
+		deadLetterTopic: o.DeadLetterTopic,
+		secrets:         o.Secrets,
+		publishTimeout:  o.PublishTimeout,
+		metrics:         newMetrics(o.Registerer),
+		log:             o.Logger,
+		held:            held{limit: maxHeld},
+		unavailable:     outage{seldom: rate.Sometimes{Interval: 10 * time.Second}},
+		now:             time.Now,
+	}
+	if p.publishTimeout == 0 {
+		p.publishTimeout = defaultPublishTimeout
+	}
+	var err error
+	p.client, err = kgo.NewClient(append(o.Kafka,
+		// acks=all and idempotence are kgo's defaults; they are said here because
+		// everything rests on them.
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		// A webhook waits for its own answer, so nothing is gained by waiting for
+		// others: while one request is under way the next batch gathers by itself.
+		kgo.ProducerLinger(0),
+		kgo.RecordDeliveryTimeout(p.publishTimeout),
+		kgo.MaxBufferedBytes(maxHeld),
+		kgo.MaxBufferedRecords(maxHeld/heldPerRequest), // a limit that is never met first
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("producer: %w", err)
+	}
+	return p, nil
+}
+
+// errNotAcknowledged says that Kafka has not acknowledged a record in time. It
+// may still do so later: the provider sends the webhook again, and the consumer
+// counts it once.
+var errNotAcknowledged = errors.New("not acknowledged in time")
+
+// outage keeps a log readable while every webhook is refused: a line every ten
+// seconds, with the number since the last one.
+type outage struct {
+	refused atomic.Int64
+	seldom  rate.Sometimes
+}
+
+func (o *outage) warn(log *slog.Logger, err error) {
+	o.refused.Add(1)
+	o.seldom.Do(func() {
+		log.Warn("webhooks answered 503: the provider sends them again", "error", err, "refused", o.refused.Swap(0))
+	})
+}
+
+// publish returns nil when all in-sync replicas have the record. It does not
+// end with the request: a client that hangs up has its webhook written all the
+// same, and the metrics say what became of it.
+func (p *Producer) publish(record *kgo.Record) error {
+	start := time.Now()
+	acknowledged := make(chan error, 1)
+	p.client.TryProduce(context.Background(), record, func(_ *kgo.Record, err error) { acknowledged <- err })
+	timeout := time.NewTimer(p.publishTimeout)
+	defer timeout.Stop()
+	select {
+	case err := <-acknowledged:
+		if err == nil {
+			p.metrics.publish.Observe(time.Since(start).Seconds())
+		}
+		return err
+	case <-timeout.C:
+		return errNotAcknowledged
+	}
+}
+
+// Ready is nil while Kafka answers and the topics exist.
+func (p *Producer) Ready(ctx context.Context) error {
+	topics, err := kadm.NewClient(p.client).ListTopics(ctx, p.topic, p.deadLetterTopic)
+	if err != nil {
+		return fmt.Errorf("list topics: %w", err)
+	}
+	for _, topic := range []string{p.topic, p.deadLetterTopic} {
+		if err := topics[topic].Err; err != nil {
+			return fmt.Errorf("topic %q: %w (mailtally migrate creates it)", topic, err)
+		}
+	}
+	return nil
+}
+
+// Close closes the connections to Kafka. Call it when the HTTP server has
+// answered its last request: by then nothing is buffered that anybody waits for.
+func (p *Producer) Close() { p.client.Close() }

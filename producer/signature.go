@@ -1,0 +1,98 @@
+package producer
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Secret is the key of a webhook endpoint.
+type Secret struct{ key []byte }
+
+// ParseSecret reads a secret as providers print it: base64, with or without
+// padding, with or without the prefix whsec_. An empty one is an error, since
+// anybody could sign with it. Errors do not quote the secret.
+func ParseSecret(text string) (Secret, error) {
+	encoded := strings.TrimRight(strings.TrimPrefix(strings.TrimSpace(text), "whsec_"), "=")
+	key, err := base64.RawStdEncoding.DecodeString(encoded)
+	if err != nil {
+		return Secret{}, errors.New("not base64: copy the whole secret, whsec_… , from the provider's page")
+	}
+	if len(key) == 0 {
+		return Secret{}, errors.New("empty: anybody could sign with it")
+	}
+	return Secret{key}, nil
+}
+
+// String keeps the secret out of logs.
+func (Secret) String() string { return "whsec_(hidden)" }
+
+// GoString keeps it out of %#v too.
+func (s Secret) GoString() string { return s.String() }
+
+// tolerance is how far a webhook's timestamp may be from our clock, either way,
+// by the Standard Webhooks specification. It bounds how long a recorded request
+// can be played again.
+const tolerance = 5 * time.Minute
+
+// signature is what a provider says of a webhook in its headers.
+type signature struct {
+	id         string
+	timestamp  string
+	signatures string
+}
+
+// readSignature takes the headers that Svix uses, or those of the Standard
+// Webhooks specification, which are the same with another prefix.
+// https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+func readSignature(h http.Header) (signature, error) {
+	for _, prefix := range []string{"Svix-", "Webhook-"} {
+		s := signature{h.Get(prefix + "Id"), h.Get(prefix + "Timestamp"), h.Get(prefix + "Signature")}
+		if s.id != "" && s.timestamp != "" && s.signatures != "" {
+			return s, nil
+		}
+	}
+	return signature{}, errors.New("missing signature headers: svix-id, svix-timestamp and svix-signature, or webhook-*")
+}
+
+// fresh tells whether the webhook was signed within the tolerance of now.
+func (s signature) fresh(now time.Time) error {
+	seconds, err := strconv.ParseInt(s.timestamp, 10, 64)
+	if err != nil {
+		return errors.New("the signature's timestamp is not a number of seconds")
+	}
+	if age := now.Sub(time.Unix(seconds, 0)); age > tolerance || age < -tolerance {
+		return fmt.Errorf("the signature's timestamp is more than %v away from this server's clock", tolerance)
+	}
+	return nil
+}
+
+// matches tells whether any of the signatures is right for body under any of the
+// secrets. Several signatures, and several secrets, are normal while a secret is
+// being rotated. Versions other than v1 are passed over.
+func (s signature) matches(secrets []Secret, body []byte) bool {
+	var sum [sha256.Size]byte
+	var expected [44]byte // base64 of sum
+	for _, secret := range secrets {
+		mac := hmac.New(sha256.New, secret.key)
+		mac.Write([]byte(s.id))
+		mac.Write([]byte{'.'})
+		mac.Write([]byte(s.timestamp))
+		mac.Write([]byte{'.'})
+		mac.Write(body)
+		base64.StdEncoding.Encode(expected[:], mac.Sum(sum[:0]))
+		for entry := range strings.SplitSeq(s.signatures, " ") {
+			given, isV1 := strings.CutPrefix(entry, "v1,")
+			if isV1 && hmac.Equal([]byte(given), expected[:]) {
+				return true
+			}
+		}
+	}
+	return false
+}

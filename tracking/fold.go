@@ -1,0 +1,100 @@
+package tracking
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"slices"
+
+	"github.com/google/uuid"
+)
+
+// key is an event's place in the order in which a batch is worked off. All
+// batches go by ascending email id, so that two writers who meet the same
+// emails queue up and never deadlock.
+type key struct {
+	email uuid.UUID
+	hash  int64 // of the event id; what an email's row remembers
+	event int32 // index in the batch
+}
+
+// eventHash is the first 64 bits of the id's SHA-256. Two ids of one email that
+// collide would count once: with a million events of that email, the chance of
+// any such pair is 3 in 100 million. The hash is in the database: it must never
+// change.
+func eventHash(eventID string) int64 {
+	sum := sha256.Sum256([]byte(eventID))
+	return int64(binary.BigEndian.Uint64(sum[:]))
+}
+
+// sortedKeys gives the keys of the batch's distinct events by (email, hash). Of
+// events with the same key the first in the batch stays.
+func sortedKeys(events []Event) []key {
+	keys := make([]key, len(events))
+	for i := range events {
+		keys[i] = key{events[i].EmailID, eventHash(events[i].EventID), int32(i)}
+	}
+	slices.SortFunc(keys, compareKeys)
+	return slices.CompactFunc(keys, func(a, b key) bool { return a.email == b.email && a.hash == b.hash })
+}
+
+func compareKeys(a, b key) int {
+	if c := bytes.Compare(a.email[:], b.email[:]); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.event, b.event))
+}
+
+// delta is what a set of events changes in their email's row.
+type delta struct {
+	keys    []key // the events: of one email, distinct
+	crowded bool  // whether the row's hashes are kept in email_event_seen
+
+	first               [typeEnd]microtime
+	lastOpen, lastClick microtime
+	opens, clicks       int32
+}
+
+// deltas cuts sorted keys into one delta an email.
+func deltas(keys []key, events []Event) []delta {
+	list := make([]delta, 0, len(keys))
+	for len(keys) > 0 {
+		n := 1
+		for n < len(keys) && keys[n].email == keys[0].email {
+			n++
+		}
+		list = append(list, fold(keys[:n:n], events))
+		keys = keys[n:]
+	}
+	return list
+}
+
+// fold is the tally's arithmetic: minimum, maximum and count, none of which
+// depends on the order of the events.
+func fold(keys []key, events []Event) delta {
+	d := delta{keys: keys, lastOpen: noTime, lastClick: noTime}
+	for t := range d.first {
+		d.first[t] = noTime
+	}
+	for _, k := range keys {
+		e := &events[k.event]
+		at := toMicrotime(e.OccurredAt)
+		if first := &d.first[e.Type]; *first == noTime || at < *first {
+			*first = at
+		}
+		switch e.Type {
+		case Opened:
+			d.opens++
+			d.lastOpen = max(d.lastOpen, at)
+		case Clicked:
+			d.clicks++
+			d.lastClick = max(d.lastClick, at)
+		}
+	}
+	return d
+}
+
+func sortDeltas(list []delta) {
+	slices.SortFunc(list, func(a, b delta) int { return compareKeys(a.keys[0], b.keys[0]) })
+}

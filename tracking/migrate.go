@@ -1,0 +1,140 @@
+package tracking
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// migrationLock is the key of the advisory lock under which the schema changes:
+// "mailtall" in ASCII. It is a session's lock, so migrations need a connection
+// to PostgreSQL itself or a session-pooling proxy. The tally takes no such lock.
+const migrationLock int64 = 0x6d61696c74616c6c
+
+// Migrate creates or upgrades the schema mailtally and its partitions for the
+// months around now. Any number of processes may call it at once: one does the
+// work, the others wait for it. A schema newer than this program is left alone.
+func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
+	if err := migrateTo(ctx, pool, goose.MaxVersion); err != nil {
+		return fmt.Errorf("tracking: migrate: %w", err)
+	}
+	return EnsurePartitions(ctx, pool, time.Now())
+}
+
+func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDBFromPool(pool)
+	defer db.Close()
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
+		goose.WithTableName("mailtally.schema_version"),
+		goose.WithSessionLocker(schemaLocker{}),
+		goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return err
+	}
+	_, err = provider.UpTo(ctx, version)
+	return err
+}
+
+// schemaLocker lets one process at a time migrate, and makes the schema that
+// goose's own table is in.
+type schemaLocker struct{}
+
+func (schemaLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	var version int
+	if err := conn.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		return fmt.Errorf("ask for PostgreSQL's version: %w", err)
+	}
+	if version < 140000 {
+		return fmt.Errorf("PostgreSQL is version %d; mailtally needs 14 or newer", version/10000)
+	}
+	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", migrationLock); err != nil {
+		return fmt.Errorf("wait for other migrations: %w", err)
+	}
+	if _, err := conn.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS mailtally"); err != nil {
+		return fmt.Errorf("create schema mailtally: %w", err)
+	}
+	return nil
+}
+
+func (schemaLocker) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", migrationLock)
+	return err
+}
+
+// monthsAhead is how many months beyond the current one have their partition.
+// Made by every member every hour, they are there long before they are needed,
+// even if all members are down for weeks.
+const monthsAhead = 2
+
+// EnsurePartitions makes those partitions of email_event that are missing, for
+// the month before now, that of now and the two to come. It blocks no writer for
+// longer than it takes to attach an empty table, and waits for none longer than
+// a few seconds; then it fails and can be called again. Until a month has its
+// partition, its events go to the default one and are moved when it is made.
+func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) error {
+	this := time.Date(now.UTC().Year(), now.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
+	for i := -1; i <= monthsAhead; i++ {
+		month := this.AddDate(0, i, 0)
+		if err := ensurePartition(ctx, pool, month); err != nil {
+			return fmt.Errorf("tracking: make the partition for %s: %w", month.Format("2006-01"), err)
+		}
+	}
+	return nil
+}
+
+func ensurePartition(ctx context.Context, pool *pgxpool.Pool, month time.Time) error {
+	name := "email_event_" + month.Format("2006_01")
+	exists := func(q interface {
+		QueryRow(context.Context, string, ...any) pgx.Row
+	}) (found bool, err error) {
+		err = q.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", "mailtally."+name).Scan(&found)
+		return found, err
+	}
+	if found, err := exists(pool); err != nil || found {
+		return err
+	}
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		// Other members may be at it: the lock on the default partition, which also
+		// keeps new strays out while the old ones move, lets one of them do it.
+		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "LOCK TABLE mailtally.email_event_default IN ACCESS EXCLUSIVE MODE"); err != nil {
+			return err
+		}
+		if found, err := exists(tx); err != nil || found {
+			return err
+		}
+		// Attached after it is filled, rather than created as a partition, since that
+		// would lock the whole history against writers.
+		table := pgx.Identifier{"mailtally", name}.Sanitize()
+		from, to := month.Format(time.RFC3339), month.AddDate(0, 1, 0).Format(time.RFC3339)
+		for _, sql := range []string{
+			fmt.Sprintf("CREATE TABLE %s (LIKE mailtally.email_event INCLUDING ALL)", table),
+			fmt.Sprintf(`WITH strays AS (DELETE FROM mailtally.email_event_default
+			             WHERE occurred_at >= '%s' AND occurred_at < '%s' RETURNING *)
+			             INSERT INTO %s SELECT * FROM strays`, from, to, table),
+			fmt.Sprintf("ALTER TABLE mailtally.email_event ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')", table, from, to),
+		} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

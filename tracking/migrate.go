@@ -17,10 +17,10 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrationLock is the key of the advisory lock under which the schema changes:
-// "mailtall" in ASCII. It is a session's lock, so migrations need a connection
-// to PostgreSQL itself or a session-pooling proxy. The tally takes no such lock.
-const migrationLock int64 = 0x6d61696c74616c6c
+// migrationKey is the advisory lock under which the schema changes: "mailtall"
+// in ASCII. It is a session's lock, so migrations need a connection to
+// PostgreSQL itself or a session-pooling proxy. The tally takes no such lock.
+const migrationKey int64 = 0x6d61696c74616c6c
 
 // Migrate creates or upgrades the schema mailtally and its partitions for the
 // months around now. Any number of processes may call it at once: one does the
@@ -33,6 +33,9 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 }
 
 func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
+	if err := createSchema(ctx, pool); err != nil {
+		return err
+	}
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return err
@@ -41,7 +44,7 @@ func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 	defer db.Close()
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithTableName("mailtally.schema_version"),
-		goose.WithSessionLocker(schemaLocker{}),
+		goose.WithSessionLocker(migrationLock{}),
 		goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err
@@ -50,29 +53,38 @@ func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 	return err
 }
 
-// schemaLocker lets one process at a time migrate, and makes the schema that
-// goose's own table is in.
-type schemaLocker struct{}
-
-func (schemaLocker) SessionLock(ctx context.Context, conn *sql.Conn) error {
+// createSchema makes the schema that goose's own table is in. The lock is
+// needed: CREATE SCHEMA IF NOT EXISTS fails when two do it at once.
+func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	var version int
-	if err := conn.QueryRowContext(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
-		return fmt.Errorf("ask for PostgreSQL's version: %w", err)
+	if err := pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		return fmt.Errorf("ask PostgreSQL for its version: %w", err)
 	}
 	if version < 140000 {
 		return fmt.Errorf("PostgreSQL is version %d; mailtally needs 14 or newer", version/10000)
 	}
-	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", migrationLock); err != nil {
-		return fmt.Errorf("wait for other migrations: %w", err)
-	}
-	if _, err := conn.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS mailtally"); err != nil {
-		return fmt.Errorf("create schema mailtally: %w", err)
-	}
-	return nil
+	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrationKey); err != nil {
+			return fmt.Errorf("wait for other migrations: %w", err)
+		}
+		if _, err := tx.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS mailtally"); err != nil {
+			return fmt.Errorf("create schema mailtally: %w", err)
+		}
+		return nil
+	})
 }
 
-func (schemaLocker) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", migrationLock)
+// migrationLock lets one process at a time migrate. goose's own locker polls;
+// this one waits for its turn.
+type migrationLock struct{}
+
+func (migrationLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", migrationKey)
+	return err
+}
+
+func (migrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", migrationKey)
 	return err
 }
 

@@ -16,25 +16,26 @@ import (
 type account struct {
 	name     string
 	uid, gid uint32
+
+	// known is whether the user database has it. A server runs without an
+	// entry there, as in a container, but initdb does not.
+	known bool
 }
 
-// chooseAccount returns the user to run the server of dir as: whoever owns the
-// data or the folder already, else postgres, else nobody.
+// chooseAccount returns the user to run the server of dir as: whoever owns its
+// data or, if that is a user known to the system, the folder; else postgres,
+// else nobody.
 func chooseAccount(dir string) (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	for _, path := range []string{filepath.Join(dir, dataDir), dir} {
-		info, err := os.Lstat(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if owner := info.Sys().(*syscall.Stat_t); owner.Uid != 0 {
-			return accountOfOwner(owner), nil
-		}
+	data, err := ownerOf(filepath.Join(dir, dataDir))
+	if err != nil || data != nil {
+		return data, err
+	}
+	folder, err := ownerOf(dir)
+	if err != nil || folder != nil && folder.known {
+		return folder, err
 	}
 	for _, name := range []string{"postgres", "nobody"} {
 		if u, err := user.Lookup(name); err == nil {
@@ -45,16 +46,25 @@ func chooseAccount(dir string) (*account, error) {
 		"make one of them, let another user own the folder, or run mailtally as an ordinary user")
 }
 
-// accountOfOwner returns the account of a file's owner, who needs no entry in
-// the user database.
-func accountOfOwner(owner *syscall.Stat_t) *account {
+// ownerOf returns the account that owns path; nil if that is root, or if
+// nothing is there.
+func ownerOf(path string) (*account, error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	if owner.Uid == 0 {
+		return nil, nil
+	}
 	id := strconv.FormatUint(uint64(owner.Uid), 10)
 	if u, err := user.LookupId(id); err == nil {
-		if a, err := parseAccount(u); err == nil {
-			return a
-		}
+		return parseAccount(u)
 	}
-	return &account{name: "uid " + id, uid: owner.Uid, gid: owner.Gid}
+	return &account{name: "uid " + id, uid: owner.Uid, gid: owner.Gid}, nil
 }
 
 func parseAccount(u *user.User) (*account, error) {
@@ -66,7 +76,7 @@ func parseAccount(u *user.User) (*account, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gid of user %s: %w", u.Username, err)
 	}
-	return &account{name: "user " + u.Username, uid: uint32(uid), gid: uint32(gid)}, nil
+	return &account{name: "user " + u.Username, uid: uint32(uid), gid: uint32(gid), known: true}, nil
 }
 
 // credential returns what a child must be started with, without any further

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 )
@@ -181,23 +183,51 @@ func TestFolderThatOthersCannotEnter(t *testing.T) {
 func TestWhoRunsTheServer(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
-	want := os.Geteuid()
-	if want == 0 {
-		want = 4321 // who owns the folder, known to the system or not
-		if err := os.Lchown(dir, want, want); err != nil {
-			t.Fatal(err)
-		}
+	if os.Geteuid() != 0 {
+		stop(t, start(t, Options{Dir: dir}))
+		wantOwner(t, dir, os.Geteuid())
+		return
 	}
-	s := start(t, Options{Dir: dir})
-	stop(t, s)
-	if os.Geteuid() == 0 { // as after a copy by root
-		out, err := exec.Command("chown", "-R", "root:root", dir+"/data").CombinedOutput()
-		if err != nil {
+	chown := func(owner, path string) {
+		t.Helper()
+		if out, err := exec.Command("chown", "-R", owner, path).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		start(t, Options{Dir: dir})
 	}
-	for _, file := range []string{"data", "data/PG_VERSION", "password", "postgresql.log", "port"} {
+	nobody, err := user.Lookup("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err := strconv.Atoi(nobody.Uid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The folder's owner.
+	chown("nobody", dir)
+	stop(t, start(t, Options{Dir: dir}))
+	wantOwner(t, dir, uid)
+
+	// The folder's owner again, after root has copied the data.
+	chown("root", dir+"/data")
+	stop(t, start(t, Options{Dir: dir}))
+	wantOwner(t, dir, uid)
+
+	// The data's owner, as in a container that doesn't know the user.
+	chown("4321", dir+"/data")
+	stop(t, start(t, Options{Dir: dir}))
+	wantOwner(t, dir, 4321)
+
+	// An unknown owner of the folder, where initdb would fail.
+	chown("4321", dir)
+	if err := os.RemoveAll(dir + "/data"); err != nil {
+		t.Fatal(err)
+	}
+	start(t, Options{Dir: dir})
+}
+
+func wantOwner(t *testing.T, dir string, want int) {
+	t.Helper()
+	for _, file := range []string{"data", "data/PG_VERSION", "postgresql.log"} {
 		info, err := os.Lstat(filepath.Join(dir, file))
 		if err != nil {
 			t.Fatal(err)

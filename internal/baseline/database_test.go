@@ -1,0 +1,46 @@
+package baseline_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mailtally/mailtally/internal/baseline"
+	"github.com/mailtally/mailtally/internal/testpg"
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// newPool is connected to a database of its own, with the ways' table and
+// mailtally's.
+func newPool(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	return connect(t, testpg.New(t, "baseline", migrate), 16)
+}
+
+func connect(tb testing.TB, url string, connections int32) *pgxpool.Pool {
+	tb.Helper()
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	config.MaxConns = connections
+	pool, err := pgxpool.NewWithConfig(tb.Context(), config)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(pool.Close)
+	return pool
+}
+
+func migrate(ctx context.Context, url string) error {
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	if err := tracking.Migrate(ctx, pool); err != nil {
+		return err
+	}
+	return baseline.Migrate(ctx, pool)
+}

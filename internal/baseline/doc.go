@@ -1,0 +1,20 @@
+// Package baseline holds the four ways in which applications usually count
+// email events, as small as they can be written, to show what mailtally is for
+// and to be measured beside it (see BenchmarkApply). Nothing in production uses
+// it.
+//
+//	way                 right?   price
+//	read-modify-write   no       loses events as soon as two writers meet
+//	conditional update  yes      a transaction an event; a row that grows, rewritten whole
+//	advisory lock       yes      the same, and round trips that others wait for
+//	serializable        yes      the same, and work done again at every conflict
+//
+// Each way has what its users would give it: prepared statements, a pool, an
+// index for its one question, and redeliveries told apart by their event id. The
+// three that read and then write share that code, so that what protects it is
+// all they differ in.
+//
+// [tracking.Store.Apply] is the conditional update too. It does a batch of
+// thousands in one statement, and its row remembers 8 bytes an event, of a
+// bounded number of events, and never a click.
+package baseline

@@ -1,0 +1,89 @@
+// Package localkafka runs an embedded Kafka broker for mailtally dev and the
+// tests: franz-go's kfake, which speaks the real protocol, with its data on
+// disk, since in memory it would grow without end.
+//
+// It is no Kafka to trust with data: one broker, and after a kill -9 in the
+// middle of a write it may hold a record twice, in spite of idempotent
+// producers. mailtally counts it once all the same.
+package localkafka
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// retentionInterval is how often old segments are removed.
+const retentionInterval = time.Minute
+
+// Broker is a running broker.
+type Broker struct {
+	// Cluster is the broker itself, for tests that make it fail.
+	Cluster *kfake.Cluster
+	stop    chan struct{}
+	running sync.WaitGroup
+	once    sync.Once
+}
+
+// Start runs a broker on a free port of 127.0.0.1 with its data in dir, which
+// is made if missing. The caller sees to it that no other broker uses dir.
+func Start(dir string, log *slog.Logger, more ...kfake.Opt) (*Broker, error) {
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("localkafka: make the folder: %w", err)
+	}
+	options := append([]kfake.Opt{
+		kfake.NumBrokers(1),
+		kfake.DataDir(dir),
+		kfake.WithLogger(logger{log}),
+		kfake.GroupMinSessionTimeout(time.Second),
+		kfake.BrokerConfigs(map[string]string{"log.retention.ms": "604800000", "log.retention.bytes": "268435456"}),
+	}, more...)
+	cluster, err := kfake.NewCluster(options...)
+	if err != nil {
+		return nil, fmt.Errorf("localkafka: start the embedded Kafka on %s: %w", dir, err)
+	}
+	b := &Broker{Cluster: cluster, stop: make(chan struct{})}
+	b.running.Go(func() {
+		ticker := time.NewTicker(retentionInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				cluster.ApplyRetention()
+			case <-b.stop:
+				return
+			}
+		}
+	})
+	return b, nil
+}
+
+// Addr is the broker's host:port.
+func (b *Broker) Addr() string { return b.Cluster.ListenAddrs()[0] }
+
+// Close stops the broker, its data written. It may be called more than once.
+func (b *Broker) Close() {
+	b.once.Do(func() {
+		close(b.stop)
+		b.running.Wait()
+		b.Cluster.Close()
+	})
+}
+
+// logger passes what the broker says of faults.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {
+	if level == kfake.LogLevelError && l.log != nil {
+		l.log.Error(fmt.Sprintf(format, args...), "component", "embedded kafka")
+	}
+}

@@ -1,0 +1,426 @@
+package tracking_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mailtally/mailtally/internal/faults"
+	"github.com/mailtally/mailtally/tracking"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// event is the n-th event of an email, a second after the one before.
+func event(email uuid.UUID, typ tracking.Type, n int) tracking.Event {
+	e := tracking.Event{EmailID: email, EventID: fmt.Sprintf("msg_%d", n), Type: typ, OccurredAt: noon.Add(time.Duration(n) * time.Second)}
+	if typ == tracking.Clicked {
+		e.Link = fmt.Sprintf("https://example.com/%d", n)
+	}
+	return e
+}
+
+func eventsOf(email uuid.UUID, typ tracking.Type, from, to int) []tracking.Event {
+	var list []tracking.Event
+	for n := from; n < to; n++ {
+		list = append(list, event(email, typ, n))
+	}
+	return list
+}
+
+func TestI1_RedeliveredEventsCountOnce(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	email := uuid.New()
+	events := append(eventsOf(email, tracking.Opened, 0, 3), eventsOf(email, tracking.Clicked, 3, 5)...)
+
+	var got totals
+	got.add(apply(t.Context(), t, store, append(events, events...)...)) // within a batch
+	got.add(apply(t.Context(), t, store, events...))                    // in a later one
+	for _, e := range events {
+		got.add(apply(t.Context(), t, store, e)) // alone
+	}
+	got.add(apply(t.Context(), t, store, append(events, event(email, tracking.Opened, 5))...)) // among new ones
+
+	want := totals{applied: 6, duplicate: 20, firstOpens: 1, firstClicks: 1}
+	if got != want {
+		t.Errorf("results add up to %+v, want %+v", got, want)
+	}
+	compare(t.Context(), t, pool, append(events, event(email, tracking.Opened, 5)))
+}
+
+// An event id is its email's: another email's event of the same id is another.
+func TestI1_IdentityIsEmailAndEvent(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	events := []tracking.Event{event(uuid.New(), tracking.Opened, 0), event(uuid.New(), tracking.Opened, 0)}
+	if r := apply(t.Context(), t, store, events...); r.Applied.Sum() != 2 {
+		t.Errorf("%d applied, want both", r.Applied.Sum())
+	}
+	compare(t.Context(), t, pool, events)
+}
+
+// A batch of thousands of events of one new email, and then of one that is
+// crowded, and redeliveries from before and after it became so.
+func TestI1_CrowdedEmailCountsOnce(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	email, quiet := uuid.New(), uuid.New()
+	limit := tracking.DefaultSeenLimit
+
+	steps := []struct {
+		name   string
+		events []tracking.Event
+		new    int
+	}{
+		{"up to the limit", eventsOf(email, tracking.Opened, 0, limit), limit},
+		{"all of them again", eventsOf(email, tracking.Opened, 0, limit), 0},
+		{"one over the limit", eventsOf(email, tracking.Opened, limit, limit+1), 1},
+		{"redelivered from before it was crowded", eventsOf(email, tracking.Opened, 0, 10), 0},
+		{"redelivered from after it", eventsOf(email, tracking.Opened, limit, limit+1), 0},
+		{"old and new, beside a quiet email", append(eventsOf(email, tracking.Opened, 0, 3000), event(quiet, tracking.Clicked, 0)), 3000 - limit - 1 + 1},
+		{"the same again", append(eventsOf(email, tracking.Opened, 0, 3000), event(quiet, tracking.Clicked, 0)), 0},
+	}
+	var all []tracking.Event
+	for _, step := range steps {
+		r := apply(t.Context(), t, store, step.events...)
+		if r.Applied.Sum() != step.new || r.Duplicate.Sum() != len(step.events)-step.new {
+			t.Fatalf("%s: %d applied and %d duplicate of %d, want %d applied", step.name, r.Applied.Sum(), r.Duplicate.Sum(), len(step.events), step.new)
+		}
+		all = append(all, step.events...)
+	}
+	// A new email that comes crowded in its first batch.
+	sudden := eventsOf(uuid.New(), tracking.Clicked, 0, 5000)
+	if r := apply(t.Context(), t, store, append(sudden, sudden...)...); r.Applied.Sum() != 5000 || r.FirstClicks != 1 {
+		t.Fatalf("new email with 5000 clicks: %d applied, %d first clicks", r.Applied.Sum(), r.FirstClicks)
+	}
+	compare(t.Context(), t, pool, append(all, sudden...))
+}
+
+func TestI2_OrderDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	forwards, backwards := uuid.New(), uuid.New()
+	var all []tracking.Event
+	for n := range 10 {
+		typ := tracking.Types()[n]
+		apply(t.Context(), t, store, event(forwards, typ, n), event(forwards, tracking.Opened, 20+n))
+		apply(t.Context(), t, store, event(backwards, tracking.Types()[9-n], 9-n), event(backwards, tracking.Opened, 29-n))
+		all = append(all, event(forwards, typ, n), event(forwards, tracking.Opened, 20+n),
+			event(backwards, tracking.Types()[9-n], 9-n), event(backwards, tracking.Opened, 29-n))
+	}
+	compare(t.Context(), t, pool, all)
+	rows := stored(t.Context(), t, pool)
+	a, b := rows[forwards], rows[backwards]
+	b.ID = a.ID
+	if describe(a) != describe(b) {
+		t.Errorf("the same events in two orders give\n%s\n%s", describe(a), describe(b))
+	}
+}
+
+// The earliest open is the first one by its own time, not by its arrival.
+func TestI2_FirstOpenIsTheEarliest(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	email := uuid.New()
+	for _, n := range []int{5, 9, 1, 7} {
+		apply(t.Context(), t, store, event(email, tracking.Opened, n))
+	}
+	r := stored(t.Context(), t, pool)[email]
+	if want := noon.Add(time.Second); !r.First[tracking.Opened].Equal(want) {
+		t.Errorf("opened_at is %v, want %v", r.First[tracking.Opened], want)
+	}
+	if want := noon.Add(9 * time.Second); !r.LastOpened.Equal(want) {
+		t.Errorf("last_opened_at is %v, want %v", r.LastOpened, want)
+	}
+}
+
+// Many writers with many opens of the same emails at once: each first open and
+// click is reported by exactly one of them.
+func TestI3_OneFirstOpenOverConcurrentWriters(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	const writers, emails = 8, 20
+	ids := make([]uuid.UUID, emails)
+	for i := range ids {
+		ids[i] = uuid.New()
+	}
+	var mu sync.Mutex
+	var got totals
+	var all []tracking.Event
+	var running sync.WaitGroup
+	for w := range writers {
+		running.Go(func() {
+			store := &tracking.Store{Pool: pool, SeenLimit: 3}
+			for round := range 3 {
+				var events []tracking.Event
+				for _, id := range ids {
+					events = append(events, event(id, tracking.Opened, w*10+round), event(id, tracking.Clicked, 100+w*10+round))
+				}
+				r, err := store.Apply(t.Context(), events)
+				mu.Lock()
+				got.add(r)
+				all = append(all, events...)
+				mu.Unlock()
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	running.Wait()
+	if want := expected(all); got != want || want.firstOpens != emails {
+		t.Errorf("results add up to %+v, want %+v", got, want)
+	}
+	compare(t.Context(), t, pool, all)
+}
+
+// While a writer waits for another's row, neither it nor anyone holds a lock
+// that the application asked for, it is not above READ COMMITTED, and writers of
+// other emails go on.
+func TestI7_NoApplicationLocks(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	email := uuid.New()
+	apply(t.Context(), t, store, event(email, tracking.Sent, 0))
+
+	holder, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Rollback(context.Background())
+	if _, err := holder.Exec(t.Context(), "SELECT FROM mailtally.email WHERE id = $1 FOR UPDATE", email); err != nil {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	go func() {
+		_, err := store.Apply(t.Context(), []tracking.Event{event(email, tracking.Opened, 1)})
+		waiting <- err
+	}()
+	waitFor(t, pool, "a writer that waits for the row",
+		`SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+
+	apply(t.Context(), t, store, event(uuid.New(), tracking.Opened, 1)) // another email's writer does not wait
+	for what, sql := range map[string]string{
+		"advisory locks": `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+		"predicate locks of SERIALIZABLE": `SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock'
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+		"table locks that keep writers out": `SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+			AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
+	} {
+		var n int
+		if err := pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		if n != 0 {
+			t.Errorf("%d %s are held", n, what)
+		}
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; err != nil {
+		t.Error(err)
+	}
+}
+
+// waitFor polls the database for a state that it gives no signal of.
+func waitFor(t testing.TB, pool *pgxpool.Pool, what, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for ready := false; !ready; {
+		if err := pool.QueryRow(ctx, sql).Scan(&ready); err != nil {
+			t.Fatalf("waiting for %s: %v", what, err)
+		}
+	}
+}
+
+// An email's row is no larger after thousands of events than it may be after 64,
+// so the ten-thousandth write costs what the tenth does.
+func TestI8_RowSizeIsBounded(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	email := uuid.New()
+	size := func() (bytes int) {
+		if err := pool.QueryRow(t.Context(), "SELECT pg_column_size(e.*) FROM mailtally.email e WHERE id = $1", email).Scan(&bytes); err != nil {
+			t.Fatal(err)
+		}
+		return bytes
+	}
+	apply(t.Context(), t, store, eventsOf(email, tracking.Clicked, 0, tracking.DefaultSeenLimit)...)
+	bound := size()
+	for n := tracking.DefaultSeenLimit; n < 10_000; n += 1000 {
+		apply(t.Context(), t, store, eventsOf(email, tracking.Clicked, n, n+1000)...)
+		if got := size(); got > bound {
+			t.Fatalf("the row has %d bytes after %d events, and had %d after %d", got, n+1000, bound, tracking.DefaultSeenLimit)
+		}
+	}
+}
+
+// Dropping history loses no count and no dedupe.
+func TestI8_HistoryCanBeDropped(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool, SeenLimit: 3}
+	quiet, crowded := uuid.New(), uuid.New()
+	events := append(eventsOf(quiet, tracking.Clicked, 0, 2), eventsOf(crowded, tracking.Clicked, 0, 9)...)
+	apply(t.Context(), t, store, events...)
+	if _, err := pool.Exec(t.Context(), "TRUNCATE mailtally.email_event"); err != nil {
+		t.Fatal(err)
+	}
+	if r := apply(t.Context(), t, store, events...); r.Applied.Sum() != 0 {
+		t.Errorf("%d events were counted again", r.Applied.Sum())
+	}
+	rows := stored(t.Context(), t, pool)
+	if rows[quiet].ClickCount != 2 || rows[crowded].ClickCount != 9 {
+		t.Errorf("click counts are %d and %d, want 2 and 9", rows[quiet].ClickCount, rows[crowded].ClickCount)
+	}
+}
+
+// The connection is lost after PostgreSQL has committed and before it could say
+// so: the batch is done, and reports its first open, rather than coming out as
+// duplicates when it is tried again.
+func TestI3_LostCommitAnswer(t *testing.T) {
+	t.Parallel()
+	direct := newPool(t)
+	for name, test := range map[string]struct {
+		arm       func(p *faults.Proxy, cut *atomic.Int32)
+		committed bool
+	}{
+		"after the commit": {func(p *faults.Proxy, cut *atomic.Int32) {
+			p.OnResponse(func(chunk []byte) bool {
+				return !bytes.Contains(chunk, []byte("COMMIT\x00")) || cut.Add(1) > 1
+			})
+		}, true},
+		"before the commit": {func(p *faults.Proxy, cut *atomic.Int32) {
+			p.OnRequest(func(chunk []byte) bool {
+				return !bytes.Contains(chunk, []byte("COMMIT\x00")) || cut.Add(1) > 1
+			})
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			proxy := faults.NewProxy(t, direct.Config().ConnConfig.Host+fmt.Sprintf(":%d", direct.Config().ConnConfig.Port))
+			var cut atomic.Int32
+			test.arm(proxy, &cut)
+			store := &tracking.Store{Pool: connect(t, through(t, direct, proxy))}
+			email := uuid.New()
+
+			r, err := store.Apply(t.Context(), []tracking.Event{event(email, tracking.Opened, 0)})
+			if cut.Load() != 1 {
+				t.Fatalf("the connection was cut %d times, want once", cut.Load())
+			}
+			if test.committed {
+				if err != nil || r.FirstOpens != 1 {
+					t.Fatalf("result %+v, error %v; want a first open", r, err)
+				}
+				return
+			}
+			if err == nil || tracking.RetryReason(err) != tracking.RetryConnection {
+				t.Fatalf("error %v, want one of the connection", err)
+			}
+			if r := apply(t.Context(), t, store, event(email, tracking.Opened, 0)); r.FirstOpens != 1 {
+				t.Errorf("applied again it reports %d first opens, want 1", r.FirstOpens)
+			}
+		})
+	}
+}
+
+// through is the URL of pool's database by way of proxy.
+func through(t testing.TB, pool *pgxpool.Pool, proxy *faults.Proxy) string {
+	t.Helper()
+	u, err := url.Parse(pool.Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = proxy.Addr()
+	return u.String()
+}
+
+// What the database refuses for good is told from what may pass.
+func TestApply_ErrorsAreClassified(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	poison := event(uuid.New(), tracking.Clicked, 0)
+	poison.Link = "https://example.com/poison"
+
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("ALTER TABLE mailtally.email_event ADD CONSTRAINT no_poison CHECK (link NOT LIKE '%poison')")
+	_, err := store.Apply(t.Context(), []tracking.Event{event(uuid.New(), tracking.Opened, 0), poison})
+	var refused *tracking.RefusedError
+	if !errors.As(err, &refused) || refused.Detail() != "SQLSTATE 23514, constraint no_poison" {
+		t.Errorf("a violated constraint gives %v", err)
+	}
+	if strings.Contains(err.Error(), "poison") && strings.Contains(err.Error(), "https://") {
+		t.Errorf("the error quotes data: %v", err)
+	}
+
+	exec("ALTER TABLE mailtally.email_event DETACH PARTITION mailtally.email_event_default")
+	stray := event(uuid.New(), tracking.Opened, 0)
+	stray.OccurredAt = time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	if _, err = store.Apply(t.Context(), []tracking.Event{stray}); err == nil || errors.As(err, &refused) {
+		t.Errorf("a missing partition gives %v, want an error that may pass", err)
+	}
+
+	exec("ALTER TABLE mailtally.email RENAME TO email_gone")
+	_, err = store.Apply(t.Context(), []tracking.Event{event(uuid.New(), tracking.Opened, 0)})
+	if err == nil || errors.As(err, &refused) || tracking.RetryReason(err) != tracking.RetrySchema {
+		t.Errorf("a missing table gives %v", err)
+	}
+}
+
+// A seed application's view of an email with clicks.
+func TestEmailHistory_LinkClicks(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	email := uuid.New()
+	late := event(email, tracking.Clicked, 60)
+	late.IP, late.UserAgent = netip.MustParseAddr("2001:db8::1"), "Mozilla/5.0 \"quoted\""
+	early := event(email, tracking.Clicked, 1)
+	early.OccurredAt = early.OccurredAt.Add(163456 * time.Microsecond)
+	apply(t.Context(), t, &tracking.Store{Pool: pool}, late, early)
+
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	if _, err := conn.Exec(t.Context(), "SET TimeZone = 'Asia/Kathmandu'"); err != nil {
+		t.Fatal(err)
+	}
+	var got string
+	if err := conn.QueryRow(t.Context(), "SELECT link_clicks::text FROM mailtally.email_history").Scan(&got); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"clicks": [` +
+		`{"link": "https://example.com/1", "ipAddress": null, "timestamp": "2026-03-01T12:00:01.163456Z", "userAgent": null}, ` +
+		`{"link": "https://example.com/60", "ipAddress": "2001:db8::1", "timestamp": "2026-03-01T12:01:00.000Z", "userAgent": "Mozilla/5.0 \"quoted\""}], ` +
+		`"totalClicks": 2}`
+	if got != want {
+		t.Errorf("link_clicks is\n%s\nwant\n%s", got, want)
+	}
+}

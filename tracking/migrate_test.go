@@ -1,0 +1,110 @@
+package tracking_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mailtally/mailtally/internal/testpg"
+	"github.com/mailtally/mailtally/tracking"
+)
+
+func TestMigrate_TenProcessesAtOnce(t *testing.T) {
+	t.Parallel()
+	url := testpg.New(t, "empty", nil)
+	var running sync.WaitGroup
+	for range 10 {
+		running.Go(func() {
+			if err := tracking.Migrate(t.Context(), connect(t, url)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	running.Wait()
+	pool := connect(t, url)
+	apply(t.Context(), t, &tracking.Store{Pool: pool}, event(uuid.New(), tracking.Opened, 0))
+}
+
+// From every version that there has been, with a tally in it, to the newest.
+func TestMigrate_FromEveryVersion(t *testing.T) {
+	t.Parallel()
+	for version := range tracking.NewestVersion(t) {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			pool := connect(t, testpg.New(t, "empty", nil))
+			if err := tracking.MigrateTo(t.Context(), pool, version); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second time changes nothing
+				if err := tracking.Migrate(t.Context(), pool); err != nil {
+					t.Fatal(err)
+				}
+			}
+			apply(t.Context(), t, &tracking.Store{Pool: pool}, event(uuid.New(), tracking.Opened, 0))
+		})
+	}
+}
+
+// A schema that a newer program has made stays as it is, and goes on working.
+func TestMigrate_NewerSchema(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	if _, err := pool.Exec(t.Context(), "INSERT INTO mailtally.schema_version (version_id, is_applied) VALUES (9999, true)"); err != nil {
+		t.Fatal(err)
+	}
+	if err := tracking.Migrate(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Months get their partitions by themselves; what came before them is moved in;
+// writers go on meanwhile.
+func TestEnsurePartitions(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	count := func(table string) (n int) {
+		t.Helper()
+		if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM mailtally."+table).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	email := uuid.New()
+	events := []tracking.Event{event(email, tracking.Opened, 0), event(email, tracking.Clicked, 1)}
+	for i := range events {
+		events[i].OccurredAt = time.Date(2040, 2, 1, 0, 0, 0, 0, time.UTC).AddDate(0, i, 0)
+	}
+	apply(t.Context(), t, store, events...)
+	if n := count("email_event_default"); n != 2 {
+		t.Fatalf("%d events in the default partition, want 2", n)
+	}
+
+	writer, err := pool.Begin(t.Context()) // an open transaction that has written history elsewhere
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Rollback(t.Context())
+	if _, err := writer.Exec(t.Context(), `INSERT INTO mailtally.email_event (email_id, occurred_at, type, event_id)
+		SELECT gen_random_uuid(), now(), 'sent', 'x'`); err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	for range 4 {
+		running.Go(func() {
+			if err := tracking.EnsurePartitions(t.Context(), pool, time.Date(2040, 1, 31, 23, 0, 0, 0, time.UTC)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	running.Wait()
+
+	for table, want := range map[string]int{"email_event_default": 0, "email_event_2039_12": 0, "email_event_2040_01": 0, "email_event_2040_02": 1, "email_event_2040_03": 1} {
+		if n := count(table); n != want {
+			t.Errorf("%d events in %s, want %d", n, table, want)
+		}
+	}
+	compare(t.Context(), t, pool, events)
+}

@@ -1,0 +1,284 @@
+package tracking_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/mailtally/mailtally/tracking"
+)
+
+var received = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+// Bodies as their owners published them (testdata/resend/index.tsv says where):
+// each becomes the event, or gets the reason, that stands here.
+func TestDecodeResend_PublishedBodies(t *testing.T) {
+	t.Parallel()
+	acme := uuid.MustParse("56761188-7520-42d8-8898-ff6fc54ce618")
+	at := func(text string) time.Time {
+		tm, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tm
+	}
+	is := func(typ tracking.Type, occurredAt string) tracking.Event {
+		return tracking.Event{EmailID: acme, EventID: "msg_1", Type: typ, OccurredAt: at(occurredAt)}
+	}
+	with := func(e tracking.Event, change func(*tracking.Event)) tracking.Event { change(&e); return e }
+	click := func(e *tracking.Event) {
+		e.Link, e.IP = "https://resend.com", netip.MustParseAddr("122.115.53.11")
+		e.UserAgent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/16.1 Safari/605.1.15"
+	}
+	bounce := func(e *tracking.Event) {
+		e.Reason = "Permanent/Suppressed"
+		e.Message = "The recipient's email address is on the suppression list because it has a recent history of producing hard bounces."
+	}
+	suppress := func(e *tracking.Event) {
+		e.Reason = "OnAccountSuppressionList"
+		e.Message = "Resend has suppressed sending to this address because it is on the account-level suppression list. This does not count toward your bounce rate metric"
+	}
+	events := map[string]tracking.Event{
+		"email_bounced-1":          with(is(tracking.Bounced, "2024-11-22T23:41:12.126Z"), bounce),
+		"email_bounced-4":          with(is(tracking.Bounced, "2026-11-22T23:41:12.126Z"), bounce),
+		"email_bounced-5":          with(is(tracking.Bounced, "2026-11-22T23:41:12.126Z"), bounce),
+		"email_clicked-1":          with(is(tracking.Clicked, "2024-11-24T05:00:57.163Z"), click),
+		"email_clicked-3":          with(is(tracking.Clicked, "2026-11-24T05:00:57.163Z"), click),
+		"email_complained-1":       is(tracking.Complained, "2024-02-22T23:41:12.126Z"),
+		"email_complained-3":       is(tracking.Complained, "2026-02-22T23:41:12.126Z"),
+		"email_delivered-1":        is(tracking.Delivered, "2024-02-22T23:41:12.126Z"),
+		"email_delivered-3":        is(tracking.Delivered, "2026-02-22T23:41:12.126Z"),
+		"email_delivery_delayed-1": is(tracking.DeliveryDelayed, "2024-02-22T23:41:12.126Z"),
+		"email_delivery_delayed-3": is(tracking.DeliveryDelayed, "2026-02-22T23:41:12.126Z"),
+		"email_failed-1":           with(is(tracking.Failed, "2024-11-22T23:41:12.126Z"), func(e *tracking.Event) { e.Reason = "reached_daily_quota" }),
+		"email_failed-2": with(is(tracking.Failed, "2026-07-09T18:23:37.867Z"), func(e *tracking.Event) {
+			e.EmailID, e.Reason = uuid.MustParse("c4bd0130-17f1-4e49-90bc-856308df9bb5"), "domain_not_verified"
+		}),
+		"email_opened-1": is(tracking.Opened, "2024-02-22T23:41:12.126Z"),
+		"email_opened-2": with(is(tracking.Opened, "2024-11-22T23:41:12.126Z"), func(e *tracking.Event) {
+			e.IP, e.UserAgent = netip.MustParseAddr("1.2.3.4"), "Mozilla/5.0"
+		}),
+		"email_opened-4":     is(tracking.Opened, "2026-02-22T23:41:12.126Z"),
+		"email_scheduled-1":  is(tracking.Scheduled, "2024-02-22T23:41:12.126Z"),
+		"email_scheduled-2":  is(tracking.Scheduled, "2026-02-22T23:41:12.126Z"),
+		"email_sent-1":       is(tracking.Sent, "2024-02-22T23:41:12.126Z"),
+		"email_sent-4":       is(tracking.Sent, "2026-02-22T23:41:12.126Z"),
+		"email_suppressed-1": with(is(tracking.Suppressed, "2024-11-22T23:41:12.126Z"), suppress),
+		"email_suppressed-2": with(is(tracking.Suppressed, "2024-11-22T23:41:12.126Z"), func(e *tracking.Event) {
+			e.Reason, e.Message = "OnAccountSuppressionList", "recipient is on the account suppression list"
+		}),
+		"email_suppressed-3": with(is(tracking.Suppressed, "2026-11-22T23:41:12.126Z"), suppress),
+	}
+	untracked := "contact_created-1 contact_created-2 contact_deleted-1 contact_topics_updated-1 contact_updated-1 " +
+		"domain_created-1 domain_deleted-1 domain_updated-1 email_received-1 email_received-2 email_received-3 " +
+		"suppression_added-1 suppression_removed-1"
+
+	bodies := publishedBodies(t)
+	if want := len(events) + len(strings.Fields(untracked)); len(bodies) != want {
+		t.Fatalf("%d bodies in testdata, %d expectations", len(bodies), want)
+	}
+	for name, body := range bodies {
+		got, err := tracking.DecodeResend("msg_1", received, body)
+		if want, tracked := events[name]; tracked {
+			if err != nil || got != want {
+				t.Errorf("%s: error %v\n got %+v\nwant %+v", name, err, got, want)
+			}
+			continue
+		}
+		if !strings.Contains(untracked, name) || reasonOf(err) != tracking.Untracked {
+			t.Errorf("%s: error %v, want %s", name, err, tracking.Untracked)
+		}
+	}
+}
+
+func publishedBodies(t testing.TB) map[string][]byte {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/resend/*.json")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no bodies in testdata: %v", err)
+	}
+	bodies := make(map[string][]byte)
+	for _, path := range paths {
+		body, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies[strings.TrimSuffix(filepath.Base(path), ".json")] = body
+	}
+	return bodies
+}
+
+func reasonOf(err error) tracking.Reason {
+	var drop *tracking.DropError
+	if !errors.As(err, &drop) {
+		return ""
+	}
+	return drop.Reason
+}
+
+const emailID = "56761188-7520-42d8-8898-ff6fc54ce618"
+
+func TestDecodeResend_Dropped(t *testing.T) {
+	t.Parallel()
+	body := func(typ, createdAt, id string) string {
+		return `{"type":"` + typ + `","created_at":"` + createdAt + `","data":{"email_id":"` + id + `"}}`
+	}
+	good := body("email.opened", "2026-11-22T23:41:12Z", emailID)
+	for _, test := range []struct {
+		name, body string
+		want       tracking.Reason
+	}{
+		{"nothing", ``, tracking.NotJSON},
+		{"no JSON", `hello`, tracking.NotJSON},
+		{"an array", `[]`, tracking.NotJSON},
+		{"null", `null`, tracking.NotJSON},
+		{"cut off", good[:len(good)-1], tracking.NotJSON},
+		{"more behind it", good + `{}`, tracking.NotJSON},
+		{"junk behind it", good + `x`, tracking.NotJSON},
+		{"nested without end", `{"data":` + strings.Repeat("[", 200_000), tracking.NotJSON},
+		{"no type", `{"created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `"}}`, tracking.NoType},
+		{"a type that is no string", `{"type":7,"data":{"email_id":"` + emailID + `"}}`, tracking.NoType},
+		{"inbound mail", body("email.received", "2026-11-22T23:41:12Z", emailID), tracking.Untracked},
+		{"an inbox", body("inbox.email.received", "2026-11-22T23:41:12Z", emailID), tracking.Untracked},
+		{"a type to come", body("email.teleported", "2026-11-22T23:41:12Z", emailID), tracking.Untracked},
+		{"no data", `{"type":"email.opened","created_at":"2026-11-22T23:41:12Z"}`, tracking.NoEmailID},
+		{"data that is no object", `{"type":"email.opened","data":[]}`, tracking.NoEmailID},
+		{"an email id that is no string", `{"type":"email.opened","data":{"email_id":5}}`, tracking.NoEmailID},
+		{"an email id that is no UUID", body("email.opened", "2026-11-22T23:41:12Z", "hello"), tracking.BadEmailID},
+		{"an empty email id", body("email.opened", "2026-11-22T23:41:12Z", ""), tracking.BadEmailID},
+		{"no time", `{"type":"email.opened","data":{"email_id":"` + emailID + `"}}`, tracking.BadTime},
+		{"an unreadable time", body("email.opened", "yesterday", emailID), tracking.BadTime},
+		{"year 1", body("email.opened", "0001-01-01T00:00:00Z", emailID), tracking.TimeOutOfRange},
+		{"year 9999", body("email.opened", "9999-12-31T23:59:59Z", emailID), tracking.TimeOutOfRange},
+		{"just before 2000", body("email.opened", "1999-12-31T23:59:59.999999Z", emailID), tracking.TimeOutOfRange},
+		{"more than a day ahead", body("email.opened", "2026-11-24T12:00:00.000001Z", emailID), tracking.TimeOutOfRange},
+		{"a click of year 9999", `{"type":"email.clicked","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `","click":{"timestamp":"9999-01-01T00:00:00Z"}}}`, tracking.TimeOutOfRange},
+	} {
+		if _, err := tracking.DecodeResend("msg_1", received, []byte(test.body)); reasonOf(err) != test.want {
+			t.Errorf("%s: error %v, want %s", test.name, err, test.want)
+		}
+	}
+	if _, err := tracking.DecodeResend("", received, []byte(good)); reasonOf(err) != tracking.NoEventID {
+		t.Errorf("without a webhook id: error %v", err)
+	}
+}
+
+// What can be counted is counted: odd content never drops an event.
+func TestDecodeResend_Mended(t *testing.T) {
+	t.Parallel()
+	decode := func(body string) tracking.Event {
+		t.Helper()
+		e, err := tracking.DecodeResend("msg_1", received, []byte(body))
+		if err != nil {
+			t.Fatalf("%v: %s", err, body[:min(len(body), 200)])
+		}
+		return e
+	}
+	click := func(fields string) tracking.Event {
+		t.Helper()
+		return decode(`{"created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `","click":{` + fields + `}},"type":"email.clicked"}`)
+	}
+	for _, test := range []struct{ name, got, want string }{
+		{"NUL", click(`"link":"https://a/\u0000b"`).Link, "https://a/\uFFFDb"},
+		{"invalid UTF-8", click("\"link\":\"https://a/\xff\"").Link, "https://a/\uFFFD"},
+		{"half a surrogate pair", click(`"link":"https://a/\ud800"`).Link, "https://a/\uFFFD"},
+		{"an over-long link", click(`"link":"` + strings.Repeat("x", 9000) + `"`).Link, strings.Repeat("x", tracking.MaxLink)},
+		{"a character across the limit", click(`"link":"` + strings.Repeat("x", tracking.MaxLink-1) + `é"`).Link, strings.Repeat("x", tracking.MaxLink-1)},
+		{"an over-long user agent", click(`"userAgent":"` + strings.Repeat("é", 600) + `"`).UserAgent, strings.Repeat("é", tracking.MaxUserAgent/2)},
+		{"an unreadable IP", click(`"ipAddress":"somewhere"`).IP.String(), "invalid IP"},
+		{"an IP with a zone", click(`"ipAddress":"fe80::1%eth0"`).IP.String(), "fe80::1"},
+		{"an unreadable click time", click(`"timestamp":"soon"`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
+		{"a link that is no string", click(`"link":{"href":1}`).Link, ""},
+		{"a name written with escapes", click(`"l\u0069nk":"https://a"`).Link, "https://a"},
+		{"a name that is repeated", click(`"link":"a","link":"b"`).Link, "b"},
+		{"a click that is no object", decode(`{"type":"email.clicked","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `","click":"x"}}`).Link, ""},
+		{"an upper-case id", decode(`{"type":"email.sent","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + strings.ToUpper(emailID) + `"}}`).EmailID.String(), emailID},
+		{"tags as an array", decode(`{"type":"email.sent","created_at":"2026-11-22T23:41:12Z","data":{"tags":[{"name":"a","value":"b"}],"email_id":"` + emailID + `"}}`).Type.String(), "sent"},
+		{"microseconds and an offset", decode(`{"type":"email.sent","created_at":"2026-11-22T23:41:11.894719+02:00","data":{"email_id":"` + emailID + `"}}`).OccurredAt.String(), "2026-11-22 21:41:11.894719 +0000 UTC"},
+		{"nanoseconds", decode(`{"type":"email.sent","created_at":"2026-11-22T23:41:11.123456789Z","data":{"email_id":"` + emailID + `"}}`).OccurredAt.String(), "2026-11-22 23:41:11.123456 +0000 UTC"},
+		{"an older bounce", decode(`{"type":"email.bounced","created_at":"2026-11-22T23:41:11Z","data":{"email_id":"` + emailID + `","bounce":{"message":"no such user"}}}`).Message, "no such user"},
+	} {
+		if test.got != test.want {
+			t.Errorf("%s: got %.60q, want %.60q", test.name, test.got, test.want)
+		}
+	}
+}
+
+// A producer and a consumer read the same of a body.
+func FuzzDecodeResend(f *testing.F) {
+	for _, body := range publishedBodies(f) {
+		f.Add("msg_1", body)
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, body); err != nil {
+			f.Fatal(err)
+		}
+		f.Add("msg_\x00\xff", compact.Bytes())
+	}
+	f.Fuzz(func(t *testing.T, eventID string, body []byte) {
+		event, err := tracking.DecodeResend(eventID, received, body)
+		_, routed, routeErr := tracking.RouteResend(body)
+
+		if notJSON := reasonOf(err) == tracking.NotJSON; notJSON != !isObject(body) {
+			t.Fatalf("not JSON is %v, encoding/json says it is an object: %v", notJSON, isObject(body))
+		}
+		if err != nil {
+			if reasonOf(err) == "" {
+				t.Fatalf("error without a reason: %v", err)
+			}
+			return
+		}
+		if routeErr != nil || routed != event.EmailID {
+			t.Fatalf("routed to %v (%v), decoded as %v", routed, routeErr, event.EmailID)
+		}
+		for _, text := range []string{event.Link, event.UserAgent, event.Reason, event.Message} {
+			if !utf8.ValidString(text) || strings.Contains(text, "\x00") || len(text) > tracking.MaxLink {
+				t.Fatalf("text that PostgreSQL cannot hold: %q", text)
+			}
+		}
+		if at := event.OccurredAt; at.Year() < 2000 || at.After(received.Add(24*time.Hour)) || at.Nanosecond()%1000 != 0 {
+			t.Fatalf("event time %v", at)
+		}
+	})
+}
+
+func isObject(body []byte) bool {
+	// encoding/json gives up at a depth of 10,000, and so does jx.
+	return json.Valid(body) && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
+}
+
+// BenchmarkDecodeResend decodes the published outbound bodies, made compact as
+// the provider sends them, in turn.
+func BenchmarkDecodeResend(b *testing.B) {
+	var bodies [][]byte
+	size := 0
+	for _, body := range publishedBodies(b) {
+		if _, err := tracking.DecodeResend("msg_1", received, body); err != nil {
+			continue
+		}
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, body); err != nil {
+			b.Fatal(err)
+		}
+		bodies = append(bodies, compact.Bytes())
+		size += compact.Len()
+	}
+	b.SetBytes(int64(size / len(bodies)))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if _, err := tracking.DecodeResend("msg_2cT8aLq9FZ3vJwQnKxYb7RmPdEs", received, bodies[i%len(bodies)]); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "bodies/s")
+}

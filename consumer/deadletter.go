@@ -40,7 +40,7 @@ func (c *Consumer) deadLetter(ctx context.Context, list []dropped) error {
 	}
 	for _, d := range list {
 		c.metrics.dropped(d.why)
-		c.log.Warn("event dropped to the dead-letter topic", "reason", string(d.why.Reason), "type", d.why.Type.String(),
+		c.log.Info("event dropped to the dead-letter topic", "reason", string(d.why.Reason), "type", d.why.Type.String(),
 			"topic", d.record.Topic, "partition", d.record.Partition, "offset", d.record.Offset)
 	}
 	return nil

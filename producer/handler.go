@@ -1,10 +1,8 @@
 package producer
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -13,7 +11,10 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Handler serves POST /webhooks/resend, and nothing else.
+// Handler serves POST /webhooks/resend, and nothing else. The server it runs in
+// bounds the headers (MaxHeaderBytes) and the time they and the body may take
+// (ReadTimeout); its WriteTimeout is longer than that and the PublishTimeout
+// together, or the provider never gets a late answer.
 func (p *Producer) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /webhooks/resend", p.serveResend)
@@ -28,7 +29,8 @@ func (p *Producer) Handler() http.Handler {
 //	401  it is not signed, not rightly, or not now
 //	408  its body did not arrive
 //	413  its body is larger than 256 KiB
-//	503  Kafka has not acknowledged it in time: send it again
+//	503  Kafka has not acknowledged it in time, or too many wait for Kafka:
+//	     send it again
 func (p *Producer) serveResend(w http.ResponseWriter, r *http.Request) {
 	result, refusal := p.receive(w, r)
 	p.metrics.webhooks[result].Inc()
@@ -42,73 +44,32 @@ func (p *Producer) serveResend(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, refusal.text, refusal.status)
 }
 
-// refusal is an answer other than 2xx. Its text is public.
+// refusal is an answer other than 2xx, and how it is counted. Its text is public.
 type refusal struct {
+	result result
 	status int
 	text   string
 }
 
+var (
+	notSigned    = refusal{unauthorized, http.StatusUnauthorized, "no signature matches"}
+	bodyTooLarge = refusal{tooLarge, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", maxBody)}
+	sendAgain    = refusal{unavailable, http.StatusServiceUnavailable, "not stored: send it again"}
+	// Not "unavailable": anybody can leave a body out, and it is no fault of ours.
+	bodyMissing = refusal{unauthorized, http.StatusRequestTimeout, "the body did not arrive whole"}
+)
+
 // receive checks a webhook and sees it into Kafka.
 func (p *Producer) receive(w http.ResponseWriter, r *http.Request) (result, *refusal) {
-	receivedAt := p.now()
-	sig, err := readSignature(r.Header)
-	if err == nil {
-		err = sig.fresh(receivedAt)
+	room := share{of: &p.held}
+	defer room.giveBack()
+	hook, refusal := p.authenticate(w, r, &room)
+	if refusal != nil {
+		return refusal.result, refusal
 	}
-	if err != nil {
-		return unauthorized, &refusal{http.StatusUnauthorized, err.Error()}
-	}
-
-	size := r.ContentLength
-	if size > maxBody {
-		return tooLarge, &bodyTooLarge
-	}
-	if size < 0 {
-		size = maxBody // not said: it may be so much
-	}
-	size += heldPerRequest
-	if !p.held.take(size) {
-		p.unavailable.warn(p.log, errors.New("too many webhooks are waiting for Kafka"))
-		return unavailable, &sendAgain
-	}
-	defer p.held.give(size)
-
-	body, err := readBody(w, r)
-	var overrun *http.MaxBytesError
-	switch {
-	case errors.As(err, &overrun):
-		return tooLarge, &bodyTooLarge
-	case err != nil:
-		// Not "unavailable": anybody can do this, and it is no fault of ours.
-		return unauthorized, &refusal{http.StatusRequestTimeout, "the body did not arrive whole"}
-	case !sig.matches(p.secrets, body):
-		return unauthorized, &refusal{http.StatusUnauthorized, "no signature matches"}
-	}
-
-	record := &kgo.Record{
-		Topic: p.topic,
-		Value: body,
-		Headers: []kgo.RecordHeader{
-			{Key: "provider", Value: []byte(tracking.Resend)},
-			{Key: "webhook-id", Value: []byte(sig.id)},
-			{Key: "webhook-timestamp", Value: []byte(sig.timestamp)},
-			{Key: "received-at", Value: receivedAt.UTC().AppendFormat(nil, time.RFC3339Nano)},
-		},
-	}
-	verdict := accepted
-	_, emailID, err := tracking.RouteResend(body)
-	var drop *tracking.DropError
-	switch {
-	case err == nil:
-		record.Key = []byte(emailID.String())
-	case errors.As(err, &drop) && drop.Reason == tracking.Untracked:
-		return ignored, nil
-	case errors.As(err, &drop):
-		verdict = malformed
-		record.Topic = p.deadLetterTopic
-		record.Headers = append(record.Headers,
-			kgo.RecordHeader{Key: "reason", Value: []byte(drop.Reason)},
-			kgo.RecordHeader{Key: "detail", Value: []byte(drop.Detail)})
+	record, verdict := p.record(hook)
+	if record == nil {
+		return verdict, nil
 	}
 	if err := p.publish(record); err != nil {
 		p.unavailable.warn(p.log, fmt.Errorf("write to topic %q: %w", record.Topic, err))
@@ -117,20 +78,61 @@ func (p *Producer) receive(w http.ResponseWriter, r *http.Request) (result, *ref
 	return verdict, nil
 }
 
-var (
-	bodyTooLarge = refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", maxBody)}
-	sendAgain    = refusal{http.StatusServiceUnavailable, "not stored: send it again"}
-)
+// webhook is one whose signature is right.
+type webhook struct {
+	signature
+	body       []byte
+	receivedAt time.Time
+}
 
-// readBody reads the body, which grows in memory no faster than it arrives.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	limited := http.MaxBytesReader(w, r.Body, maxBody)
-	if r.ContentLength >= 0 {
-		body := make([]byte, r.ContentLength)
-		_, err := io.ReadFull(limited, body)
-		return body, err
+// authenticate reads a webhook and checks its signature. What it keeps in memory
+// it takes from room.
+func (p *Producer) authenticate(w http.ResponseWriter, r *http.Request, room *share) (webhook, *refusal) {
+	receivedAt := p.now()
+	sig, err := readSignature(r.Header)
+	if err == nil {
+		err = sig.fresh(receivedAt)
 	}
-	var body bytes.Buffer
-	_, err := body.ReadFrom(limited)
-	return body.Bytes(), err
+	if err != nil {
+		return webhook{}, &refusal{unauthorized, http.StatusUnauthorized, err.Error()}
+	}
+
+	body, err := readBody(w, r, room)
+	var overrun *http.MaxBytesError
+	switch {
+	case errors.Is(err, errNoRoom):
+		p.unavailable.warn(p.log, err)
+		return webhook{}, &sendAgain
+	case errors.As(err, &overrun):
+		return webhook{}, &bodyTooLarge
+	case err != nil:
+		return webhook{}, &bodyMissing
+	case !sig.matches(p.secrets, body):
+		return webhook{}, &notSigned
+	}
+	return webhook{sig, body, receivedAt}, nil
+}
+
+// record makes a webhook's record, and says how to count the webhook once that
+// is in Kafka. There is none for a webhook that is ignored.
+func (p *Producer) record(hook webhook) (*kgo.Record, result) {
+	headers := make([]kgo.RecordHeader, 0, 6)
+	headers = append(headers,
+		kgo.RecordHeader{Key: "provider", Value: []byte(tracking.Resend)},
+		kgo.RecordHeader{Key: "webhook-id", Value: []byte(hook.id)},
+		kgo.RecordHeader{Key: "webhook-timestamp", Value: []byte(hook.timestamp)},
+		kgo.RecordHeader{Key: "received-at", Value: hook.receivedAt.UTC().AppendFormat(nil, time.RFC3339Nano)},
+	)
+	_, emailID, err := tracking.RouteResend(hook.body)
+	var drop *tracking.DropError
+	switch {
+	case errors.As(err, &drop) && drop.Reason == tracking.Untracked:
+		return nil, ignored
+	case errors.As(err, &drop):
+		return &kgo.Record{Topic: p.deadLetterTopic, Value: hook.body, Headers: append(headers,
+			kgo.RecordHeader{Key: "reason", Value: []byte(drop.Reason)},
+			kgo.RecordHeader{Key: "detail", Value: []byte(drop.Detail)},
+		)}, malformed
+	}
+	return &kgo.Record{Topic: p.topic, Key: []byte(emailID.String()), Value: hook.body, Headers: headers}, accepted
 }

@@ -13,7 +13,7 @@ type result string
 const (
 	accepted     result = "accepted"     // in Kafka
 	ignored      result = "ignored"      // of a type that is not tracked
-	unauthorized result = "unauthorized" // unsigned, forged, stale
+	unauthorized result = "unauthorized" // unsigned, forged, stale, or the body did not come
 	malformed    result = "malformed"    // unreadable, in the dead-letter topic
 	tooLarge     result = "too_large"
 	unavailable  result = "unavailable" // Kafka did not take it, or the body did not come

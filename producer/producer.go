@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -61,7 +62,7 @@ func New(o Options) (*Producer, error) {
 		return nil, errors.New("producer: no secret to check signatures with")
 	}
 	for _, s := range o.Secrets {
-		if len(s.key) == 0 {
+		if s.newMAC == nil {
 			return nil, errors.New("producer: an empty secret: anybody could sign with it")
 		}
 	}
@@ -80,14 +81,15 @@ func New(o Options) (*Producer, error) {
 		p.publishTimeout = defaultPublishTimeout
 	}
 	var err error
-	p.client, err = kgo.NewClient(append(o.Kafka,
+	// Clipped: the options are the caller's, who may give them to others too.
+	p.client, err = kgo.NewClient(append(slices.Clip(o.Kafka),
 		// acks=all and idempotence are kgo's defaults; they are said here because
 		// everything rests on them.
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		// A webhook waits for its own answer, so nothing is gained by waiting for
 		// others: while one request is under way the next batch gathers by itself.
 		kgo.ProducerLinger(0),
-		kgo.RecordDeliveryTimeout(p.publishTimeout),
+		kgo.RecordDeliveryTimeout(max(p.publishTimeout, time.Second)), // kgo takes no less
 		kgo.MaxBufferedBytes(maxHeld),
 		kgo.MaxBufferedRecords(maxHeld/heldPerRequest), // a limit that is never met first
 	)...)

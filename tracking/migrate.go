@@ -150,3 +150,12 @@ func ensurePartition(ctx context.Context, pool *pgxpool.Pool, month time.Time) e
 		return nil
 	})
 }
+
+// Ready is nil while the database answers and has the schema.
+func Ready(ctx context.Context, pool *pgxpool.Pool) error {
+	_, err := pool.Exec(ctx, "SELECT FROM mailtally.email, mailtally.email_event, mailtally.email_event_seen LIMIT 0")
+	if err != nil && RetryReason(err) == RetrySchema {
+		return fmt.Errorf("%w (mailtally migrate creates the schema)", err)
+	}
+	return err
+}

@@ -113,6 +113,7 @@ func meetAtTheRow(t *testing.T, pool *pgxpool.Pool, first, second tracking.Event
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }() // lets the writers go if the test fails
 	if _, err := tx.Exec(t.Context(), "SELECT FROM mailtally.email WHERE id = $1 FOR UPDATE", email); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +124,7 @@ func meetAtTheRow(t *testing.T, pool *pgxpool.Pool, first, second tracking.Event
 			return err
 		})
 	}
-	waitForLockWaiters(t, ctx, pool, 2)
+	waitForLockWaiters(ctx, t, pool, 2)
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func meetAtTheRow(t *testing.T, pool *pgxpool.Pool, first, second tracking.Event
 
 // waitForLockWaiters returns when n sessions of this database wait for a lock.
 // PostgreSQL tells nobody about that, so it has to be asked.
-func waitForLockWaiters(t *testing.T, ctx context.Context, pool *pgxpool.Pool, n int) {
+func waitForLockWaiters(ctx context.Context, t *testing.T, pool *pgxpool.Pool, n int) {
 	t.Helper()
 	for waiting := 0; waiting < n; {
 		err := pool.QueryRow(ctx, `SELECT count(*) FROM pg_stat_activity

@@ -63,6 +63,9 @@ func findBinaries(ctx context.Context, binDir string, major int, c *cluster, log
 		}
 		tried[i].err = err
 	}
+	if ctx.Err() != nil { // Then that is why all of them failed.
+		return binaries{}, fmt.Errorf("look for PostgreSQL: %w", context.Cause(ctx))
+	}
 	bin, err := fetchBinaries(ctx, major, c, log)
 	if err == nil {
 		return bin, nil

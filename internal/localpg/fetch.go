@@ -135,7 +135,8 @@ func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) err
 	// The library only offers to start a server, of which we want the steps
 	// before: look for the programs, fetch, check the checksum, unpack. A data
 	// folder that claims to be of the right version and holds nothing else
-	// makes it skip initdb, and its server give up at once, as any user.
+	// makes it skip initdb, and its server give up at once, as any user. (It
+	// leaves a log of some bytes in the system's temporary folder.)
 	data, run, dist := filepath.Join(dir, "data"), filepath.Join(dir, "run"), filepath.Join(dir, "dist")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return err

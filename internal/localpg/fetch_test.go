@@ -50,7 +50,8 @@ func TestFetchWithoutNetwork(t *testing.T) {
 	}
 
 	// In another process, as the proxy's address is read but once.
-	out, err := helper(t, "fetch", home, "HTTPS_PROXY=http://127.0.0.1:1", "https_proxy=").Output()
+	out, err := helper(t, "fetch", home,
+		"HTTPS_PROXY=http://127.0.0.1:1", "https_proxy=", "TMPDIR="+tempDir(t)).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

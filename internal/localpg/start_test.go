@@ -9,8 +9,10 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // programs makes a folder with a postgres and an initdb that are shell scripts.
@@ -25,40 +27,44 @@ func programs(t *testing.T, postgres, initdb string) string {
 // pretend is the start of a script that has the version of a real postgres.
 const pretend = `[ "$1" = --version ] && { echo 'postgres (PostgreSQL) 15.1'; exit; }` + "\n"
 
-// block is a script that says on the named pipe that it runs, and then waits
-// for what never comes, as its child does too.
-func block(pipe string) string { return "echo runs > " + pipe + "; cat " + pipe + " & wait\n" }
-
-func namedPipe(t *testing.T) string {
+// block returns a script that says on a named pipe that it runs, and then waits
+// with a child for what never comes, and the pipe.
+func block(t *testing.T) (script string, pipe *os.File) {
 	t.Helper()
-	pipe := tempDir(t) + "/pipe"
-	if err := syscall.Mkfifo(pipe, 0o666); err != nil {
+	dir := tempDir(t)
+	runs, never := dir+"/runs", dir+"/never"
+	for _, path := range []string{runs, never} {
+		if err := syscall.Mkfifo(path, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, 0o666); err != nil { // whatever the umask is
+			t.Fatal(err)
+		}
+	}
+	// Open for writing too: then no open of the other side blocks.
+	pipe, err := os.OpenFile(runs, os.O_RDWR|syscall.O_NONBLOCK, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(pipe, 0o666); err != nil { // whatever the umask is
-		t.Fatal(err)
-	}
-	return pipe
+	t.Cleanup(func() { pipe.Close() })
+	return "echo yes > " + runs + "; cat " + never + " & wait\n", pipe
 }
 
 // startCancelled starts a server of programs that block, cancels the start when
 // they do, and returns the start's error. Start only returns when they ended.
-func startCancelled(t *testing.T, o Options, pipe string) error {
+func startCancelled(t *testing.T, o Options, pipe *os.File) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	// Open for writing too: then no open of the other side blocks.
-	file, err := os.OpenFile(pipe, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
 	result := make(chan error)
 	go func() {
 		_, err := Start(ctx, o)
 		result <- err
 	}()
-	if _, err := bufio.NewReader(file).ReadString('\n'); err != nil {
+	if err := pipe.SetReadDeadline(time.Now().Add(deadline)); err != nil {
+		t.Error(err)
+	}
+	if _, err := bufio.NewReader(pipe).ReadString('\n'); err != nil {
 		t.Error(err)
 	}
 	cancel()
@@ -67,8 +73,9 @@ func startCancelled(t *testing.T, o Options, pipe string) error {
 
 func TestCancelledInitdb(t *testing.T) {
 	t.Parallel()
-	dir, pipe := tempDir(t), namedPipe(t)
-	err := startCancelled(t, Options{Dir: dir, BinDir: programs(t, pretend, block(pipe))}, pipe)
+	dir := tempDir(t)
+	script, pipe := block(t)
+	err := startCancelled(t, Options{Dir: dir, BinDir: programs(t, pretend, script)}, pipe)
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -79,9 +86,9 @@ func TestCancelledInitdb(t *testing.T) {
 
 func TestCancelledServer(t *testing.T) {
 	t.Parallel()
-	dir, pipe := tempDir(t), namedPipe(t)
-	postgres := pretend + "trap 'kill $!; exit' INT\n" + block(pipe)
-	err := startCancelled(t, Options{Dir: dir, BinDir: programs(t, postgres, "")}, pipe)
+	script, pipe := block(t)
+	postgres := pretend + "trap 'kill $!; exit' INT\n" + script
+	err := startCancelled(t, Options{Dir: tempDir(t), BinDir: programs(t, postgres, "")}, pipe)
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
@@ -93,8 +100,9 @@ func TestStartAfterItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 2 { // the first without data, the second with
-		if _, err := Start(ctx, Options{Dir: dir}); !errors.Is(err, context.Canceled) {
-			t.Errorf("Start: %v", err)
+		_, err := Start(ctx, Options{Dir: dir})
+		if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "look for PostgreSQL: ") {
+			t.Errorf("Start: %v", err) // a search that is cut short must not end in a download
 		}
 		wantMissing(t, dir+"/data/postmaster.pid")
 		stop(t, start(t, Options{Dir: dir}))

@@ -45,7 +45,6 @@ func (t eventType) String() string {
 // event is planned: it comes when so many events have been sent.
 type event struct {
 	due   uint64
-	seq   uint64 // among equals the first planned comes first, so that a seed decides all
 	typ   eventType
 	email *email
 }
@@ -54,15 +53,10 @@ type event struct {
 // is started only when nothing is due.
 type eventQueue []event
 
-func (q eventQueue) Len() int { return len(q) }
-func (q eventQueue) Less(i, j int) bool {
-	if q[i].due != q[j].due {
-		return q[i].due < q[j].due
-	}
-	return q[i].seq < q[j].seq
-}
-func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *eventQueue) Push(x any)   { *q = append(*q, x.(event)) }
+func (q eventQueue) Len() int           { return len(q) }
+func (q eventQueue) Less(i, j int) bool { return q[i].due < q[j].due }
+func (q eventQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *eventQueue) Push(x any)        { *q = append(*q, x.(event)) }
 func (q *eventQueue) Pop() any {
 	last := len(*q) - 1
 	ev := (*q)[last]

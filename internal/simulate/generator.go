@@ -45,7 +45,6 @@ type Generator struct {
 
 	tick  uint64 // events so far
 	queue eventQueue
-	seq   uint64
 
 	hot     *email // opened and clicked one after another while hotLeft > 0
 	hotLeft int
@@ -159,8 +158,7 @@ func (g *Generator) startEmail() {
 	}
 	due := g.tick
 	plan := func(typ eventType, after uint64) uint64 {
-		g.seq++
-		heap.Push(&g.queue, event{due: due + after, seq: g.seq, typ: typ, email: e})
+		heap.Push(&g.queue, event{due: due + after, typ: typ, email: e})
 		return after
 	}
 

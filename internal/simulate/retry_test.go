@@ -50,3 +50,18 @@ func TestRetryAfter(t *testing.T) {
 		}
 	}
 }
+
+func TestRetryQueueGivesTheEarliest(t *testing.T) {
+	var q retryQueue
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	const n = 100
+	for i := range n {
+		q.add(delivery{due: start.Add(time.Duration(i*37%n) * time.Second)})
+	}
+	for i := range n {
+		if want := start.Add(time.Duration(i) * time.Second); !q[0].due.Equal(want) {
+			t.Fatalf("due %v, want %v", q[0].due, want)
+		}
+		q.take()
+	}
+}

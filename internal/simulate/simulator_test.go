@@ -131,6 +131,7 @@ func TestTotalIsExact(t *testing.T) {
 			}
 		}
 		rc.ServeHTTP(w, r)
+		_, _ = io.WriteString(w, strings.Repeat("a body to be read ", 500))
 		active.Add(-1)
 	}))
 	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
@@ -139,8 +140,10 @@ func TestTotalIsExact(t *testing.T) {
 		}
 	}
 	server.Start()
+	before := goleak.IgnoreCurrent()
 	s := newSimulator(t, Config{URL: server.URL + "/webhooks/resend", Rate: Unlimited, Connections: connections, Total: total, Seed: 42, Faults: true})
 	err := s.Run(t.Context())
+	goleak.VerifyNone(t, before) // no worker and no connection, while the server still runs
 	server.Close()
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +177,6 @@ func TestTotalIsExact(t *testing.T) {
 	if n := dialled.Load(); n > connections {
 		t.Errorf("%d connections for %d at once: they aren't kept alive", n, connections)
 	}
-	goleak.VerifyNone(t)
 }
 
 // What is not accepted comes again, newly signed and later each time, until
@@ -280,8 +282,10 @@ func TestEndOfContext(t *testing.T) {
 			cancel()
 		}
 	}))
+	before := goleak.IgnoreCurrent()
 	s := newSimulator(t, Config{URL: server.URL, Rate: math.Inf(1)})
 	err := s.Run(ctx)
+	goleak.VerifyNone(t, before)
 	server.Close()
 	if err != nil {
 		t.Errorf("without a total this is the regular end, but: %v", err)
@@ -291,7 +295,6 @@ func TestEndOfContext(t *testing.T) {
 	if got.Webhooks < 500 || got.Accepted != got.Webhooks || got.Sent != got.Webhooks || int64(got.Sent) != n.Load() {
 		t.Errorf("%d arrived, %+v", n.Load(), got)
 	}
-	goleak.VerifyNone(t)
 }
 
 // A receiver that doesn't answer delays the end by the grace period and no
@@ -314,6 +317,44 @@ func TestEndOfContextWithRequestsHanging(t *testing.T) {
 			t.Errorf("nothing skipped: %+v", got)
 		} else if got.Skipped = 0; got != want {
 			t.Errorf("%+v\nwant %+v", got, want)
+		}
+	})
+}
+
+// What waits to be sent again when ctx ends is counted.
+func TestAbandoned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		down := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+		s := newSimulator(t, Config{Rate: 10, Client: &http.Client{Transport: direct{down}}})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		if err := s.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Totals(); got.Webhooks < 99 || got.Abandoned != got.Webhooks || got.Refused != got.Sent || got.Sent != got.Webhooks+got.Resent {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// What falls due to be sent again while every connection is busy waits for
+// one. (Would it spin, the bubble's clock would stand still.)
+func TestDueWhileBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var n atomic.Int64
+		slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(2 * time.Second)
+			if n.Add(1) <= 5 {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			}
+		})
+		s := newSimulator(t, Config{Rate: 10, Connections: 1, Total: 5, Client: &http.Client{Transport: direct{slow}}})
+		start := time.Now()
+		if err := s.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d < 20*time.Second || d > 25*time.Second {
+			t.Errorf("ten requests of two seconds took %v", d)
 		}
 	})
 }

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+)
+
+// readyTimeout bounds what /readyz waits for an answer.
+const readyTimeout = 2 * time.Second
+
+// check is a part that a process needs to be of use.
+type check struct {
+	name  string
+	ready func(context.Context) error
+}
+
+// newRegistry makes the registry of a process.
+func newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// adminHandler serves what operators ask a process:
+//
+//	/metrics   for Prometheus
+//	/healthz   200 while the process lives: restarting it mends nothing else
+//	/readyz    200 while all it needs answers, else 503 and which part does not
+func adminHandler(reg *prometheus.Registry, checks ...check) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+		defer cancel()
+		lines := make([]string, len(checks))
+		var group errgroup.Group
+		for i, c := range checks {
+			group.Go(func() error {
+				err := c.ready(ctx)
+				lines[i] = c.name + ": ok"
+				if err != nil {
+					lines[i] = c.name + ": " + err.Error()
+				}
+				return err
+			})
+		}
+		if group.Wait() != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		fmt.Fprintln(w, strings.Join(lines, "\n"))
+	})
+	return mux
+}

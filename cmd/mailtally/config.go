@@ -1,0 +1,207 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+
+	"github.com/mailtally/mailtally/producer"
+)
+
+// config is all that the environment says. The README's table is checked
+// against its tags by a test.
+type config struct {
+	KafkaBrokers           []string `env:"KAFKA_BROKERS" envDefault:"localhost:9092"`
+	KafkaTopic             string   `env:"KAFKA_TOPIC" envDefault:"email-events"`
+	KafkaDeadLetterTopic   string   `env:"KAFKA_DEAD_LETTER_TOPIC" envDefault:"email-events.dead-letter"`
+	KafkaGroup             string   `env:"KAFKA_GROUP" envDefault:"mailtally"`
+	KafkaPartitions        int32    `env:"KAFKA_PARTITIONS" envDefault:"12"`
+	KafkaReplicationFactor int16    `env:"KAFKA_REPLICATION_FACTOR" envDefault:"-1"`
+
+	KafkaTLS         bool   `env:"KAFKA_TLS"`
+	KafkaTLSCAFile   string `env:"KAFKA_TLS_CA_FILE"`
+	KafkaTLSCertFile string `env:"KAFKA_TLS_CERT_FILE"`
+	KafkaTLSKeyFile  string `env:"KAFKA_TLS_KEY_FILE"`
+
+	KafkaSASLMechanism    string `env:"KAFKA_SASL_MECHANISM"`
+	KafkaSASLUsername     string `env:"KAFKA_SASL_USERNAME"`
+	KafkaSASLPassword     string `env:"KAFKA_SASL_PASSWORD"`
+	KafkaSASLPasswordFile string `env:"KAFKA_SASL_PASSWORD_FILE"`
+
+	DatabaseURL     string `env:"DATABASE_URL"`
+	DatabaseURLFile string `env:"DATABASE_URL_FILE"`
+
+	HTTPAddr  string `env:"HTTP_ADDR" envDefault:":8080"`
+	AdminAddr string `env:"ADMIN_ADDR" envDefault:":8081"`
+
+	ResendWebhookSecrets     string `env:"RESEND_WEBHOOK_SECRETS"`
+	ResendWebhookSecretsFile string `env:"RESEND_WEBHOOK_SECRETS_FILE"`
+
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+	LogFormat string     `env:"LOG_FORMAT" envDefault:"json"`
+
+	// secrets are ResendWebhookSecrets, understood.
+	secrets []producer.Secret
+}
+
+// What a command cannot do without.
+const (
+	needsDatabase = 1 << iota
+	needsSecrets
+)
+
+// loadConfig reads the configuration, and reports all that is wrong with it at
+// once, each with its variable's name.
+func loadConfig(environ map[string]string, needs int) (config, error) {
+	var c config
+	var problems []error
+	problem := func(variable, format string, args ...any) {
+		problems = append(problems, fmt.Errorf("%s: %w", variable, fmt.Errorf(format, args...)))
+	}
+
+	// A variable that is set to nothing is one that is not set.
+	present := make(map[string]string)
+	for name, value := range environ {
+		if strings.TrimSpace(value) != "" {
+			present[name] = value
+		}
+	}
+	err := env.ParseWithOptions(&c, env.Options{Environment: present})
+	var all env.AggregateError
+	if errors.As(err, &all) {
+		for _, err := range all.Errors {
+			var parse env.ParseError
+			if !errors.As(err, &parse) {
+				problems = append(problems, err)
+				continue
+			}
+			field, _ := reflect.TypeFor[config]().FieldByName(parse.Name)
+			variable := field.Tag.Get("env")
+			problem(variable, "%q is no %s", present[variable], kind(field.Type))
+		}
+	}
+
+	fromFile(&c.KafkaSASLPassword, "KAFKA_SASL_PASSWORD", c.KafkaSASLPasswordFile, problem)
+	fromFile(&c.DatabaseURL, "DATABASE_URL", c.DatabaseURLFile, problem)
+	fromFile(&c.ResendWebhookSecrets, "RESEND_WEBHOOK_SECRETS", c.ResendWebhookSecretsFile, problem)
+
+	c.KafkaBrokers = trimmed(c.KafkaBrokers)
+	if len(c.KafkaBrokers) == 0 {
+		problem("KAFKA_BROKERS", "names no broker")
+	}
+	if c.KafkaTopic == c.KafkaDeadLetterTopic {
+		problem("KAFKA_DEAD_LETTER_TOPIC", "is KAFKA_TOPIC: dead letters would be consumed again, for ever")
+	}
+	if c.KafkaPartitions < 1 && present["KAFKA_PARTITIONS"] != "" && !failed(all, "KafkaPartitions") {
+		problem("KAFKA_PARTITIONS", "%d: want 1 or more", c.KafkaPartitions)
+	}
+	if c.KafkaReplicationFactor < 1 && present["KAFKA_REPLICATION_FACTOR"] != "" && !failed(all, "KafkaReplicationFactor") {
+		problem("KAFKA_REPLICATION_FACTOR", "%d: want 1 or more, or leave it out for the broker's default", c.KafkaReplicationFactor)
+	}
+	if !c.KafkaTLS {
+		for variable, file := range map[string]string{"KAFKA_TLS_CA_FILE": c.KafkaTLSCAFile, "KAFKA_TLS_CERT_FILE": c.KafkaTLSCertFile, "KAFKA_TLS_KEY_FILE": c.KafkaTLSKeyFile} {
+			if file != "" {
+				problem(variable, "is set, but KAFKA_TLS is not: set KAFKA_TLS=true, or leave it out")
+			}
+		}
+	}
+	if (c.KafkaTLSCertFile == "") != (c.KafkaTLSKeyFile == "") {
+		problem("KAFKA_TLS_CERT_FILE", "goes with KAFKA_TLS_KEY_FILE: set both or neither")
+	}
+	if _, err := tlsConfig(c); err != nil && c.KafkaTLS {
+		problems = append(problems, err)
+	}
+	if _, err := saslMechanism(c); err != nil {
+		problem("KAFKA_SASL_MECHANISM", "%w", err)
+	}
+	if c.KafkaSASLMechanism != "" && (c.KafkaSASLUsername == "" || c.KafkaSASLPassword == "") {
+		problem("KAFKA_SASL_MECHANISM", "needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
+	}
+	if !slices.Contains([]string{"json", "text"}, c.LogFormat) {
+		problem("LOG_FORMAT", "%q is none of json, text", c.LogFormat)
+	}
+
+	if needs&needsDatabase != 0 && c.DatabaseURL == "" {
+		problem("DATABASE_URL", "is not set: want a PostgreSQL URL such as postgres://user:password@host:5432/database")
+	}
+	if c.DatabaseURL != "" {
+		if _, err := poolConfig(c.DatabaseURL); err != nil {
+			problem("DATABASE_URL", "%w", err)
+		}
+	}
+	if needs&needsSecrets != 0 && c.ResendWebhookSecrets == "" {
+		problem("RESEND_WEBHOOK_SECRETS", "is not set: want the endpoint's signing secret, whsec_…, from Resend's webhook page")
+	}
+	if c.ResendWebhookSecrets != "" {
+		for i, text := range strings.Split(c.ResendWebhookSecrets, ",") {
+			secret, err := producer.ParseSecret(text)
+			if err != nil {
+				problem("RESEND_WEBHOOK_SECRETS", "secret %d is %w", i+1, err)
+			}
+			c.secrets = append(c.secrets, secret)
+		}
+	}
+	if len(problems) > 0 {
+		lines := make([]string, len(problems))
+		for i, p := range problems {
+			lines[i] = "\n    " + p.Error()
+		}
+		slices.Sort(lines)
+		return config{}, usageError{fmt.Errorf("the configuration is wrong:%s", strings.Join(lines, ""))}
+	}
+	return c, nil
+}
+
+func failed(all env.AggregateError, field string) bool {
+	return slices.ContainsFunc(all.Errors, func(err error) bool {
+		var parse env.ParseError
+		return errors.As(err, &parse) && parse.Name == field
+	})
+}
+
+func kind(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[slog.Level]():
+		return "level: want debug, info, warn or error"
+	case t.Kind() == reflect.Bool:
+		return "truth value: want true or false"
+	}
+	return "number"
+}
+
+// fromFile sets a secret from the file that NAME_FILE names. The line break that
+// editors put at a file's end is no part of it.
+func fromFile(secret *string, name, file string, problem func(string, string, ...any)) {
+	if file == "" {
+		return
+	}
+	if *secret != "" {
+		problem(name+"_FILE", "is set, and so is %s: set one of them", name)
+		return
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		problem(name+"_FILE", "%w", err)
+		return
+	}
+	*secret = strings.TrimSpace(string(content))
+	if *secret == "" {
+		problem(name+"_FILE", "%s is empty", file)
+	}
+}
+
+func trimmed(list []string) []string {
+	var out []string
+	for _, s := range list {
+		if s = strings.TrimSpace(s); s != "" {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	"github.com/mailtally/mailtally/consumer"
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// runConsumer is one member of the consumer group. When ctx ends it finishes
+// the batch in hand, commits its offsets and leaves the group.
+func runConsumer(ctx context.Context, args []string, environ map[string]string, _, stderr io.Writer) error {
+	if err := noArguments(args); err != nil {
+		return err
+	}
+	c, err := loadConfig(environ, needsDatabase)
+	if err != nil {
+		return err
+	}
+	log := newLogger(c, stderr)
+	reg := newRegistry()
+	pool, err := openPool(ctx, c.DatabaseURL, reg)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	kafka, err := kafkaOptions(c, reg, log)
+	if err != nil {
+		return err
+	}
+	admin, err := listen("ADMIN_ADDR", c.AdminAddr)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	member, err := consumer.New(consumer.Options{
+		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic, Group: c.KafkaGroup,
+		Store: &tracking.Store{Pool: pool}, Registerer: reg, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("consumer started", "admin_addr", admin.Addr().String(), "brokers", c.KafkaBrokers, "topic", c.KafkaTopic, "group", c.KafkaGroup)
+	ready := []check{
+		{"kafka", member.Ready},
+		{"database", func(ctx context.Context) error { return tracking.Ready(ctx, pool) }},
+	}
+	err = withAdmin(ctx, admin, adminHandler(reg, ready...), log, func(ctx context.Context) error {
+		var running sync.WaitGroup
+		running.Go(func() { keepPartitions(ctx, pool, log) })
+		member.Run(ctx)
+		running.Wait()
+		return nil
+	})
+	log.Info("consumer stopped", "error", err)
+	return err
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/mailtally/mailtally/producer"
+)
+
+const (
+	devDirPattern = "mailtally-dev-"
+	lockFile      = "lock"
+	secretFile    = "webhook-secret"
+)
+
+// devDir is the folder of a running dev, which nobody else uses meanwhile: the
+// lock on it ends with the process, however that ends.
+type devDir struct {
+	path      string
+	temporary bool
+	lock      *flock.Flock
+}
+
+// openDevDir locks the folder, which is made if missing, or a new temporary one
+// if none is named.
+func openDevDir(path string) (*devDir, error) {
+	d := &devDir{path: path}
+	if path == "" {
+		removeAbandoned()
+		var err error
+		if d.path, err = os.MkdirTemp("", devDirPattern); err != nil {
+			return nil, err
+		}
+		d.temporary = true
+	}
+	var err error
+	if d.path, err = filepath.Abs(d.path); err != nil {
+		return nil, err
+	}
+	// Others may pass through: as root, PostgreSQL runs as another user.
+	if err := os.MkdirAll(d.path, 0o711); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	if d.temporary {
+		if err := os.Chmod(d.path, 0o711); err != nil {
+			return nil, err
+		}
+	}
+	name := filepath.Join(d.path, lockFile)
+	d.lock = flock.New(name, flock.SetPermissions(0o600))
+	locked, err := d.lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if !locked {
+		owner, _ := os.ReadFile(name)
+		return nil, fmt.Errorf("the data folder %s is in use by another mailtally dev (process %s): stop it, or choose another -data folder", d.path, strings.TrimSpace(string(owner)))
+	}
+	if err := os.WriteFile(name, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// close gives the folder free, and removes it if it is temporary.
+func (d *devDir) close() error {
+	var err error
+	if d.temporary {
+		err = os.RemoveAll(d.path)
+	}
+	return errors.Join(err, d.lock.Unlock())
+}
+
+// fillIn gives c a webhook secret if it has none: the folder's, so that it stays
+// the same between runs.
+func (d *devDir) fillIn(c *config) error {
+	if c.ResendWebhookSecrets != "" {
+		return nil
+	}
+	name := filepath.Join(d.path, secretFile)
+	text, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		key := make([]byte, 24)
+		rand.Read(key)
+		text = []byte("whsec_" + base64.StdEncoding.EncodeToString(key))
+		err = os.WriteFile(name, text, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("the webhook secret of the data folder: %w", err)
+	}
+	c.ResendWebhookSecrets = strings.TrimSpace(string(text))
+	secret, err := producer.ParseSecret(c.ResendWebhookSecrets)
+	if err != nil {
+		return fmt.Errorf("the webhook secret in %s is %w", name, err)
+	}
+	c.secrets = []producer.Secret{secret}
+	return nil
+}
+
+// removeAbandoned removes temporary folders whose dev was killed. One that has
+// only just been made may not be locked yet.
+func removeAbandoned() {
+	folders, _ := filepath.Glob(filepath.Join(os.TempDir(), devDirPattern+"*"))
+	for _, folder := range folders {
+		name := filepath.Join(folder, lockFile)
+		info, err := os.Stat(name)
+		if err != nil || time.Since(info.ModTime()) < time.Minute {
+			continue
+		}
+		lock := flock.New(name, flock.SetFlag(os.O_RDWR))
+		if locked, err := lock.TryLock(); err == nil && locked {
+			os.RemoveAll(folder)
+			lock.Unlock()
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// statusInterval is how often dev and simulate print their numbers.
+const statusInterval = 3 * time.Second
+
+// printWelcome says what runs, and prints the environment that another terminal
+// needs to join in.
+func printWelcome(w io.Writer, c config, parts, data string) {
+	where := "temporary: gone when this ends; -data FOLDER keeps it"
+	if data != "" {
+		where = "kept in " + data
+	}
+	fmt.Fprintf(w, "mailtally dev: %s, a producer, %d members of group %s. Data is %s.\n\n", parts, devMembers, c.KafkaGroup, where)
+	for _, line := range [][2]string{
+		{"KAFKA_BROKERS", strings.Join(c.KafkaBrokers, ",")},
+		{"DATABASE_URL", c.DatabaseURL},
+		{"HTTP_ADDR", c.HTTPAddr},
+		{"ADMIN_ADDR", c.AdminAddr},
+		{"RESEND_WEBHOOK_SECRETS", c.ResendWebhookSecrets},
+	} {
+		fmt.Fprintf(w, "%s=%s\n", line[0], line[1])
+	}
+	fmt.Fprintf(w, `
+With these lines exported in another terminal:
+    psql "$DATABASE_URL" -c 'SELECT * FROM mailtally.email_history LIMIT 5'
+    ADMIN_ADDR=127.0.0.1:0 mailtally consumer      joins the group and takes over partitions
+    mailtally simulate -rate 1000                  sends more
+    curl $ADMIN_ADDR/metrics
+
+`)
+}
+
+// showStatus prints this process's numbers every few seconds until ctx ends.
+func showStatus(ctx context.Context, w io.Writer, reg prometheus.Gatherer) {
+	ticker := time.NewTicker(statusInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			printStatus(w, reg)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func printStatus(w io.Writer, reg prometheus.Gatherer) {
+	n, err := sums(reg)
+	if err != nil {
+		fmt.Fprintf(w, "metrics: %v\n", err)
+		return
+	}
+	fmt.Fprintf(w, "%s  received %.0f  applied %.0f  duplicate %.0f  dropped %.0f  first opens %.0f  first clicks %.0f  lag %.0f\n",
+		time.Now().Format(time.TimeOnly), n["mailtally_webhooks_total"], n["mailtally_events_applied_total"],
+		n["mailtally_events_duplicate_total"], n["mailtally_events_dropped_total"], n["mailtally_first_opens_total"],
+		n["mailtally_first_clicks_total"], n["mailtally_consumer_lag"])
+}
+
+// sums adds up each metric's series.
+func sums(reg prometheus.Gatherer) (map[string]float64, error) {
+	families, err := reg.Gather()
+	if err != nil {
+		return nil, err
+	}
+	n := make(map[string]float64)
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			n[family.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/IBM/pgxpoolprometheus"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// poolConfig reads DATABASE_URL. Its errors hide the password.
+func poolConfig(url string) (*pgxpool.Config, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = 5 * time.Second
+	}
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "mailtally"
+	}
+	return config, nil
+}
+
+// openPool makes the pool, which connects when it first has to. reg may be nil.
+func openPool(ctx context.Context, url string, reg prometheus.Registerer) (*pgxpool.Pool, error) {
+	config, err := poolConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open the pool of PostgreSQL connections: %w", err)
+	}
+	if reg != nil {
+		reg.MustRegister(pgxpoolprometheus.NewCollector(pool, nil))
+	}
+	return pool, nil
+}
+
+// partitionInterval is how often a member sees to it that the coming months have
+// their partitions. They are made months ahead, so a failure has time.
+const partitionInterval = time.Hour
+
+// keepPartitions makes partitions as months come, until ctx ends.
+func keepPartitions(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
+	ticker := time.NewTicker(partitionInterval)
+	defer ticker.Stop()
+	for {
+		if err := tracking.EnsurePartitions(ctx, pool, time.Now()); err != nil && ctx.Err() == nil {
+			log.Warn("partitions for the coming months not made: tried again in an hour; until then the default partition takes their events", "error", err)
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/mailtally/mailtally/producer"
+)
+
+// runProducer is the webhook gateway. When ctx ends it takes no more webhooks
+// and gives those in flight their true answer.
+func runProducer(ctx context.Context, args []string, environ map[string]string, _, stderr io.Writer) error {
+	if err := noArguments(args); err != nil {
+		return err
+	}
+	c, err := loadConfig(environ, needsSecrets)
+	if err != nil {
+		return err
+	}
+	log := newLogger(c, stderr)
+	reg := newRegistry()
+	kafka, err := kafkaOptions(c, reg, log)
+	if err != nil {
+		return err
+	}
+	p, err := producer.New(producer.Options{
+		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic,
+		Secrets: c.secrets, Registerer: reg, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+
+	public, err := listen("HTTP_ADDR", c.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	defer public.Close()
+	admin, err := listen("ADMIN_ADDR", c.AdminAddr)
+	if err != nil {
+		return err
+	}
+	log.Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String(),
+		"brokers", c.KafkaBrokers, "topic", c.KafkaTopic)
+	err = withAdmin(ctx, admin, adminHandler(reg, check{"kafka", p.Ready}), log, func(ctx context.Context) error {
+		return serve(ctx, public, p.Handler(), log)
+	})
+	log.Info("producer stopped", "error", err)
+	return err
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// shutdownTimeout bounds the wait for requests in flight; a webhook's wait for
+// Kafka ends before it.
+const shutdownTimeout = 10 * time.Second
+
+// listen listens on the address that variable holds.
+func listen(variable, addr string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %s is in use: stop what listens there, or choose another port (127.0.0.1:0 takes a free one)", variable, addr)
+	case err != nil:
+		return nil, fmt.Errorf("%s: listen on %q: %w", variable, addr, err)
+	}
+	return listener, nil
+}
+
+// serve answers requests on listener until ctx ends, and then those that are in
+// flight.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
+	server := &http.Server{
+		Handler: handler,
+		// A client has so long to send its request, and then to take the answer.
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      25 * time.Second, // from the end of the header: the body's time, and Kafka's
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients' faults
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := server.Shutdown(drain)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("requests in flight on %s not answered: %w", listener.Addr(), err), server.Close())
+	}
+	<-failed // ErrServerClosed
+	return err
+}
+
+// withAdmin runs work beside the admin server, which starts first and ends
+// last, so that the end can be watched. If it fails, work ends too.
+func withAdmin(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger, work func(context.Context) error) error {
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	working, stopWorking := context.WithCancel(ctx)
+	defer stopWorking()
+	failed := make(chan error, 1)
+	go func() {
+		defer stopWorking()
+		failed <- serve(serving, listener, handler, log)
+	}()
+	err := work(working)
+	stopServing()
+	return errors.Join(err, <-failed)
+}

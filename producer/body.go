@@ -1,0 +1,49 @@
+package producer
+
+import (
+	"errors"
+	"io"
+	"net/http"
+)
+
+// firstRead is what a body gets at first; few real ones need more.
+const firstRead = 4 << 10
+
+var errNoRoom = errors.New("too many webhooks are waiting for Kafka")
+
+// readBody reads the body. Its memory grows with what arrives, not with what is
+// announced, and is taken from room beforehand: the sender is not yet known, so
+// to say much and send little must not keep others out.
+//
+// The error is [errNoRoom], a *[http.MaxBytesError], or of the connection.
+func readBody(w http.ResponseWriter, r *http.Request, room *share) ([]byte, error) {
+	most := r.ContentLength
+	if most > maxBody {
+		return nil, &http.MaxBytesError{Limit: maxBody}
+	}
+	if most < 0 { // it does not say
+		most = maxBody
+	}
+	if !room.grow(heldPerRequest) {
+		return nil, errNoRoom
+	}
+	body := http.MaxBytesReader(w, r.Body, most)
+	var read []byte
+	for size := int64(firstRead); ; size *= 2 {
+		size = min(size, most+1) // one more, for the read that finds the end
+		if !room.grow(size) {
+			return nil, errNoRoom
+		}
+		read = append(make([]byte, 0, size), read...)
+		for len(read) < cap(read) {
+			n, err := body.Read(read[len(read):cap(read)])
+			read = read[:len(read)+n]
+			if err == io.EOF {
+				return read, nil
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+}

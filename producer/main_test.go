@@ -1,0 +1,316 @@
+package producer
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kslog"
+	"go.uber.org/goleak"
+
+	"github.com/mailtally/mailtally/internal/localkafka"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	topic           = "email-events"
+	deadLetterTopic = "email-events.dead-letter"
+
+	// deadline bounds what a test waits for. Nothing takes as long unless it hangs.
+	deadline = 30 * time.Second
+)
+
+// gateway is a producer behind a running server, before a real broker.
+type gateway struct {
+	t        testing.TB
+	broker   *localkafka.Broker
+	producer *Producer
+	server   *http.Server
+	addr     string
+	client   *http.Client
+	registry *prometheus.Registry
+	started  chan struct{} // receives when a request comes to the handler
+	handled  chan struct{} // receives when the handler has returned
+}
+
+// gatewayOptions of a gateway; the zero value serves.
+type gatewayOptions struct {
+	seed           string // of Kafka; a new broker's with both topics if empty
+	secrets        []string
+	publishTimeout time.Duration
+	readTimeout    time.Duration
+	now            func() time.Time
+}
+
+// newGateway starts a gateway. At the test's end it is stopped, nothing may be
+// held any more, and what it logged, at the finest level and kgo's too, must
+// have no secret and nothing from a body.
+func newGateway(t testing.TB, o gatewayOptions) *gateway {
+	t.Helper()
+	logged := &logBuffer{}
+	log := slog.New(slog.NewTextHandler(logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	g := &gateway{
+		t:        t,
+		client:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: deadline},
+		registry: prometheus.NewPedanticRegistry(),
+		started:  make(chan struct{}, 1<<20), // of nothing, so that it costs nothing
+		handled:  make(chan struct{}, 1<<20),
+	}
+	if o.seed == "" {
+		g.broker = newBroker(t, t.TempDir())
+		o.seed = g.broker.Addr()
+		createTopics(t, o.seed)
+	}
+	if o.secrets == nil {
+		o.secrets = []string{testSecret}
+	}
+	var err error
+	g.producer, err = New(Options{
+		Kafka:           []kgo.Opt{kgo.SeedBrokers(o.seed), kgo.WithLogger(kslog.New(log))},
+		Topic:           topic,
+		DeadLetterTopic: deadLetterTopic,
+		Secrets:         parseSecrets(t, o.secrets...),
+		Registerer:      g.registry,
+		Logger:          log,
+		PublishTimeout:  o.publishTimeout,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.now != nil {
+		g.producer.now = o.now
+	}
+	g.serve(o, log)
+	t.Cleanup(func() {
+		g.client.CloseIdleConnections()
+		if err := g.server.Close(); err != nil {
+			t.Error(err)
+		}
+		g.producer.Close()
+		if held := g.producer.held.bytes.Load(); held != 0 {
+			t.Errorf("%d bytes are held at the end", held)
+		}
+		logged.wantNone(t, append(private, o.secrets...))
+	})
+	return g
+}
+
+// serve runs the server until the test's end.
+func (g *gateway) serve(o gatewayOptions, log *slog.Logger) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	g.addr = listener.Addr().String()
+	handler := g.producer.Handler()
+	g.server = &http.Server{
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			g.started <- struct{}{}
+			handler.ServeHTTP(w, r)
+			g.handled <- struct{}{}
+		}),
+		ReadTimeout: o.readTimeout,
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelError),
+	}
+	var running sync.WaitGroup
+	running.Go(func() { _ = g.server.Serve(listener) })
+	g.t.Cleanup(running.Wait)
+}
+
+// newBroker starts a broker that stops with the test, with its data in dir.
+func newBroker(t testing.TB, dir string, more ...kfake.Opt) *localkafka.Broker {
+	t.Helper()
+	broker, err := localkafka.Start(dir, nil, more...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	return broker
+}
+
+func createTopics(t testing.TB, seed string, topics ...string) {
+	t.Helper()
+	if len(topics) == 0 {
+		topics = []string{topic, deadLetterTopic}
+	}
+	client := newKafkaClient(t, seed)
+	defer client.Close()
+	created, err := kadm.NewClient(client).CreateTopics(t.Context(), 4, 1, nil, topics...)
+	if err == nil {
+		err = created.Error()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// records returns all that is in a topic.
+func (g *gateway) records(topic string) []*kgo.Record {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), deadline)
+	defer cancel()
+	client := newKafkaClient(g.t, g.broker.Addr(), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	defer client.Close()
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	var total int64
+	ends.Each(func(end kadm.ListedOffset) { total += end.Offset })
+	var records []*kgo.Record
+	for int64(len(records)) < total {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			g.t.Fatal(err)
+		}
+		records = append(records, fetches.Records()...)
+	}
+	return records
+}
+
+// wantRecords fails the test unless both topics hold so many records.
+func (g *gateway) wantRecords(events, deadLetters int) {
+	g.t.Helper()
+	if n := len(g.records(topic)); n != events {
+		g.t.Errorf("%d records in the topic, want %d", n, events)
+	}
+	if n := len(g.records(deadLetterTopic)); n != deadLetters {
+		g.t.Errorf("%d records in the dead-letter topic, want %d", n, deadLetters)
+	}
+}
+
+func newKafkaClient(t testing.TB, seed string, more ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(seed)}, more...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// wait waits for n of what a channel tells.
+func wait[T any](t testing.TB, what string, events <-chan T, n int) (last T) {
+	t.Helper()
+	timeout := time.After(deadline)
+	for i := range n {
+		select {
+		case last = <-events:
+		case <-timeout:
+			t.Fatalf("%d of %d times, then no more: %s", i, n, what)
+		}
+	}
+	return last
+}
+
+// logBuffer is for many goroutines.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) wantNone(t testing.TB, texts []string) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, text := range texts {
+		if strings.Contains(b.text.String(), text) {
+			t.Errorf("the log has %q", text)
+		}
+	}
+}
+
+// answer is what the gateway said.
+type answer struct {
+	status int
+	header http.Header
+	text   string
+}
+
+// do sends a request.
+func (g *gateway) do(r *http.Request) answer {
+	g.t.Helper()
+	response, err := g.client.Do(r)
+	if err != nil {
+		g.t.Error(err)
+		return answer{}
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		g.t.Error(err)
+	}
+	return answer{response.StatusCode, response.Header, string(text)}
+}
+
+// post sends a webhook.
+func (g *gateway) post(hook sentWebhook) answer {
+	g.t.Helper()
+	return g.do(hook.request(g.t, g.addr))
+}
+
+// want fails the test unless the webhook is answered so, and 503 with Retry-After.
+func (g *gateway) want(status int, hook sentWebhook) {
+	g.t.Helper()
+	a := g.post(hook)
+	if a.status != status {
+		g.t.Errorf("answered %d %q, want %d", a.status, a.text, status)
+	}
+	if retry := a.header.Get("Retry-After"); (retry != "") != (a.status == http.StatusServiceUnavailable) {
+		g.t.Errorf("answered %d with Retry-After %q", a.status, retry)
+	}
+}
+
+// wantCounts fails the test unless exactly these results have been counted.
+func (g *gateway) wantCounts(want map[result]int) {
+	g.t.Helper()
+	for r, n := range g.counts() {
+		if n != want[r] {
+			g.t.Errorf("%s counted %d times, want %d", r, n, want[r])
+		}
+	}
+}
+
+// counts reads mailtally_webhooks_total as Prometheus does.
+func (g *gateway) counts() map[result]int {
+	g.t.Helper()
+	counts := make(map[result]int)
+	for _, m := range gather(g.t, g.registry, "mailtally_webhooks_total").GetMetric() {
+		labels := make(map[string]string)
+		for _, l := range m.GetLabel() {
+			labels[l.GetName()] = l.GetValue()
+		}
+		if len(labels) != 2 || labels["provider"] != "resend" {
+			g.t.Errorf("mailtally_webhooks_total has labels %v", labels)
+		}
+		counts[result(labels["result"])] = int(m.GetCounter().GetValue())
+	}
+	return counts
+}
+
+// rawRequest is a POST's head, for tests that write to the connection.
+func rawRequest(hook sentWebhook, more string) string {
+	var head strings.Builder
+	fmt.Fprintf(&head, "POST /webhooks/resend HTTP/1.1\r\nHost: test\r\n%s", more)
+	_ = hook.header().Write(&head)
+	head.WriteString("\r\n")
+	return head.String()
+}

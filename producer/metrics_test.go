@@ -1,0 +1,140 @@
+package producer
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+)
+
+func TestMetricsExistFromTheStart(t *testing.T) {
+	g := newGateway(t, gatewayOptions{})
+	counts := g.counts()
+	for _, r := range []result{"accepted", "ignored", "unauthorized", "malformed", "too_large", "unavailable"} {
+		if n, ok := counts[r]; !ok || n != 0 {
+			t.Errorf("mailtally_webhooks_total{result=%q}: %d, %t", r, n, ok)
+		}
+	}
+	if len(counts) != 6 {
+		t.Errorf("results %v, want 6", counts)
+	}
+	if n := g.published(); n != 0 {
+		t.Errorf("%d publications observed", n)
+	}
+
+	families, err := g.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, err := promlint.NewWithMetricFamilies(families).Lint()
+	if err != nil || len(problems) > 0 {
+		t.Errorf("lint: %v, %v", problems, err)
+	}
+}
+
+// Each webhook is counted once, under its own result.
+func TestMetricsCountEachResult(t *testing.T) {
+	g := newGateway(t, gatewayOptions{})
+	steps := []struct {
+		result    result
+		status    int
+		hook      sentWebhook
+		published int // in all, after it
+	}{
+		{accepted, http.StatusNoContent, sentWebhook{}, 1},
+		{ignored, http.StatusNoContent, sentWebhook{body: contactCreated}, 1},
+		{unauthorized, http.StatusUnauthorized, sentWebhook{secret: otherSecret}, 1},
+		{malformed, http.StatusNoContent, sentWebhook{body: []byte("[]")}, 2},
+		{tooLarge, http.StatusRequestEntityTooLarge, sentWebhook{body: bodyOfSize(maxBody + 1)}, 2},
+	}
+	want := make(map[result]int)
+	for _, step := range steps {
+		g.want(step.status, step.hook)
+		want[step.result]++
+		g.wantCounts(want)
+		if n := g.published(); n != step.published {
+			t.Errorf("%d publications observed after %s, want %d", n, step.result, step.published)
+		}
+	}
+
+	g.producer.held.limit = 0 // no room: unavailable
+	g.want(http.StatusServiceUnavailable, sentWebhook{})
+	want[unavailable]++
+	g.wantCounts(want)
+
+	for _, method := range []string{http.MethodGet, http.MethodPut} { // these are no webhooks
+		r := sentWebhook{}.request(t, g.addr)
+		r.Method = method
+		g.do(r)
+	}
+	g.wantCounts(want)
+}
+
+// Whatever is sent, no series is made: the label sets are closed.
+func TestHostileInputMakesNoSeries(t *testing.T) {
+	g := newGateway(t, gatewayOptions{})
+	before := series(t, g.registry)
+	handler := g.producer.Handler()
+	for i := range 10_000 {
+		body := fmt.Appendf(nil, `{"type": "email.PrivateType%d", "data": {"email_id": "%d"}}`, i, i)
+		if i%100 == 0 { // a few get as far as the dead-letter topic
+			body = fmt.Appendf(nil, `{"type": "email.sent", "data": {"email_id": "PrivateID%d"}}`, i)
+		}
+		hook := sentWebhook{id: fmt.Sprintf("msg_%d", i), body: body}
+		if i%3 == 0 {
+			hook.signature = fmt.Sprintf("v%d,%d", i, i)
+		}
+		serve(t, handler, hook)
+	}
+	if after := series(t, g.registry); after != before {
+		t.Errorf("%d series, before it were %d", after, before)
+	}
+	if n := g.counts(); n[accepted] != 0 || n[unavailable] != 0 || n[malformed] != 66 || n[ignored]+n[malformed]+n[unauthorized] != 10_000 {
+		t.Errorf("counted %v", n)
+	}
+}
+
+// Two producers in one process, as in tests and in mailtally dev.
+func TestTwoProducers(t *testing.T) {
+	one, other := newGateway(t, gatewayOptions{}), newGateway(t, gatewayOptions{secrets: []string{otherSecret}})
+	one.want(http.StatusNoContent, sentWebhook{})
+	other.want(http.StatusUnauthorized, sentWebhook{})
+	one.wantCounts(map[result]int{accepted: 1})
+	other.wantCounts(map[result]int{unauthorized: 1})
+}
+
+// published is the number of publications observed.
+func (g *gateway) published() int {
+	return int(gather(g.t, g.registry, "mailtally_publish_duration_seconds").GetMetric()[0].GetHistogram().GetSampleCount())
+}
+
+func gather(t testing.TB, registry *prometheus.Registry, name string) *dto.MetricFamily {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() == name {
+			return family
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return nil
+}
+
+func series(t testing.TB, registry *prometheus.Registry) int {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, family := range families {
+		n += len(family.GetMetric())
+	}
+	return n
+}

@@ -1,0 +1,132 @@
+package producer
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestParseSecret(t *testing.T) {
+	bare := strings.TrimPrefix(testSecret, "whsec_")
+	padded := base64.StdEncoding.EncodeToString([]byte("a key of 22 bytes, so "))
+	tests := []struct{ name, text, key string }{
+		{"as published", testSecret, bare},
+		{"without prefix", bare, bare},
+		{"white space around", " \t" + testSecret + "\r\n", bare},
+		{"padded", "whsec_" + padded, padded},
+		{"unpadded", "whsec_" + strings.TrimRight(padded, "="), padded},
+		{"unpadded, without prefix", strings.TrimRight(padded, "="), padded},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			hook := sentWebhook{secret: test.key, at: time.Now()}
+			sig := signature{id: "msg_1", timestamp: fmt.Sprint(hook.at.Unix())}
+			hook.id = sig.id
+			sig.signatures = hook.sign()
+			if !sig.matches(parseSecrets(t, test.text), clicked) {
+				t.Error("another key")
+			}
+		})
+	}
+}
+
+func TestParseSecretRefuses(t *testing.T) {
+	for _, text := range []string{"", " ", "whsec_", " whsec_\n", "whsec_====", "=", "whsec_secret!", "whsec_A", "whpk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", testSecret + "," + otherSecret} {
+		secret, err := ParseSecret(text)
+		if err == nil {
+			t.Errorf("%q is a secret", text)
+			continue
+		}
+		if secret.newMAC != nil {
+			t.Errorf("%q is refused, and there is a key", text)
+		}
+		if trimmed := strings.TrimPrefix(strings.TrimSpace(text), "whsec_"); len(trimmed) > 4 && strings.Contains(err.Error(), trimmed) {
+			t.Errorf("the error quotes the secret: %v", err)
+		}
+	}
+}
+
+// Without a secret anybody could sign: it is refused at the start.
+func TestNewRefusesEmptySecrets(t *testing.T) {
+	for name, secrets := range map[string][]Secret{
+		"none":      nil,
+		"empty":     {{}},
+		"one empty": append(parseSecrets(t, testSecret), Secret{}),
+	} {
+		registry := prometheus.NewRegistry()
+		p, err := New(Options{Secrets: secrets, Registerer: registry, Logger: slog.New(slog.DiscardHandler)})
+		if err == nil {
+			p.Close()
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// Nothing prints a secret, alone, in what it is configured with, or in what holds it.
+func TestSecretIsHidden(t *testing.T) {
+	secret := parseSecrets(t, testSecret)[0]
+	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(testSecret, "whsec_"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaks := []string{testSecret, strings.TrimPrefix(testSecret, "whsec_"), string(key),
+		fmt.Sprintf("%x", key), fmt.Sprintf("%X", key), strings.Trim(fmt.Sprint(key), "[]"), strings.Trim(fmt.Sprintf("%#v", key), "[]byte{}")}
+
+	var printed bytes.Buffer
+	for _, value := range []any{secret, &secret, []Secret{secret}, Options{Secrets: []Secret{secret}}, &Producer{secrets: []Secret{secret}}} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%o", "%t"} {
+			fmt.Fprintf(&printed, verb+"\n", value)
+		}
+		fmt.Fprintln(&printed, value)
+	}
+	for _, handler := range []func(io.Writer, *slog.HandlerOptions) slog.Handler{
+		func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(w, o) },
+		func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(w, o) },
+	} {
+		slog.New(handler(&printed, nil)).Info("start", "secret", secret, "options", Options{Secrets: []Secret{secret}})
+	}
+	if text, err := json.Marshal(struct{ S fmt.Stringer }{secret}); err == nil {
+		printed.Write(text)
+	}
+	for _, leak := range leaks {
+		if strings.Contains(printed.String(), leak) {
+			t.Errorf("%q is printed", leak)
+		}
+	}
+	if !strings.Contains(fmt.Sprintf("%v %+v %#v %s", secret, secret, secret, secret), "(hidden)") {
+		t.Error("it does not say that it is hidden")
+	}
+}
+
+func FuzzParseSecret(f *testing.F) {
+	for _, text := range []string{testSecret, otherSecret, "", "whsec_", "whsec_====", "AA==", "\n", testSecret + "=", "whsec_whsec_AAAA", "\xff"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		secret, err := ParseSecret(text)
+		if err != nil {
+			if secret.newMAC != nil {
+				t.Error("an error and a key")
+			}
+			if len(text) > 8 && strings.Contains(err.Error(), text) {
+				t.Errorf("the error quotes the secret: %v", err)
+			}
+			return
+		}
+		if secret.newMAC == nil {
+			t.Fatal("neither an error nor a key")
+		}
+		again, err := ParseSecret(" whsec_" + strings.TrimPrefix(strings.TrimSpace(text), "whsec_") + "=\n")
+		if err != nil || !bytes.Equal(again.newMAC().Sum(nil), secret.newMAC().Sum(nil)) {
+			t.Errorf("prefix, padding and white space matter: %v", err)
+		}
+	})
+}

@@ -1,0 +1,257 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/mailtally/mailtally/consumer"
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// storeFunc stands before the real store to make things happen at the right
+// moment.
+type storeFunc func(context.Context, []tracking.Event) (tracking.Result, error)
+
+func (f storeFunc) Apply(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+	return f(ctx, events)
+}
+
+func TestConsumer_AppliesAndCommits(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	var records []*kgo.Record
+	for range 50 {
+		email := uuid.New()
+		for n := range 4 {
+			records = append(records, webhook(email, []tracking.Type{tracking.Sent, tracking.Opened, tracking.Opened, tracking.Clicked}[n], n))
+		}
+	}
+	s.produce(records...)
+	s.produce(records[:20]...) // redelivered
+	m := s.start(&tracking.Store{Pool: s.pool})
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if applied, duplicate := sum(t, "mailtally_events_applied_total", m), sum(t, "mailtally_events_duplicate_total", m); applied != 200 || duplicate != 20 {
+		t.Errorf("%d applied and %d duplicate, want 200 and 20", applied, duplicate)
+	}
+}
+
+// A batch fails and then succeeds, with others behind it: nothing is skipped.
+func TestConsumer_FailureThenSuccess(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	real := &tracking.Store{Pool: s.pool}
+	var mu sync.Mutex
+	calls, failures := 0, 0
+	flaky := storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		mu.Lock()
+		calls++
+		fail := calls%2 == 1 && failures < 3 // the first of two, so that a later batch succeeds after it
+		if fail {
+			failures++
+		}
+		mu.Unlock()
+		if fail {
+			return tracking.Result{}, errors.New("a fault that passes")
+		}
+		return real.Apply(ctx, events)
+	})
+	email := uuid.New()
+	for n := range 30 {
+		s.produce(webhook(email, tracking.Opened, n))
+	}
+	m := s.start(flaky, func(o *consumer.Options) { o.MaxBatch = 10 })
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if n := s.number("SELECT open_count FROM mailtally.email WHERE id = $1", email); n != 30 {
+		t.Errorf("open_count is %d, want 30", n)
+	}
+	if n := sum(t, "mailtally_apply_retries_total", m); n != failures || n == 0 {
+		t.Errorf("%d retries counted of %d", n, failures)
+	}
+}
+
+// A member dies after PostgreSQL has committed and before Kafka knows: the next
+// one gets the records again, and they come out as duplicates.
+func TestI1_CrashBetweenDatabaseCommitAndOffsetCommit(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	for range 10 {
+		email := uuid.New()
+		s.produce(webhook(email, tracking.Opened, 1), webhook(email, tracking.Clicked, 2))
+	}
+	// No offset commit gets through while the first member lives.
+	fault := s.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: group, Count: -1})
+	first := s.start(&tracking.Store{Pool: s.pool})
+	s.until("the first member to apply everything", func() bool { return sum(t, "mailtally_events_applied_total", first) == 20 })
+	first.stop()
+	if n := s.uncommitted(); n != 20 {
+		t.Fatalf("%d records are uncommitted, want all 20: the test does not test", n)
+	}
+	fault.Remove()
+
+	second := s.start(&tracking.Store{Pool: s.pool})
+	s.committed()
+	second.stop()
+	s.reconciled(first, second)
+	if n := sum(t, "mailtally_events_duplicate_total", second); n != 20 {
+		t.Errorf("%d came out as duplicates, want 20", n)
+	}
+}
+
+// When an offset commit reaches Kafka, everything up to it is in PostgreSQL and
+// its dead letters are in their topic: never before.
+func TestI6_CommitOrder(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	var mu sync.Mutex
+	var violations []string
+	commits := 0
+	s.broker.Cluster.ControlKey(int16(kmsg.OffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		s.broker.Cluster.KeepControl()
+		commit := request.(*kmsg.OffsetCommitRequest)
+		var upTo int64
+		for _, topics := range commit.Topics {
+			for _, p := range topics.Partitions {
+				upTo += p.Offset
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		commits++
+		stored := s.number("SELECT count(*) FROM mailtally.email_event")
+		letters := int(s.broker.Cluster.PartitionInfo(deadLetter, 0).HighWatermark)
+		if stored+letters < int(upTo) {
+			violations = append(violations, "committed before it was stored")
+		}
+		return nil, nil, false
+	})
+	m := s.start(&tracking.Store{Pool: s.pool}, func(o *consumer.Options) { o.MaxBatch = 7 })
+	email := uuid.New() // one partition, so that a commit's offset is a count
+	for n := range 100 {
+		r := webhook(email, tracking.Opened, n)
+		if n%10 == 3 {
+			r.Value = []byte("no JSON")
+		}
+		s.produce(r)
+	}
+	s.committed()
+	m.stop()
+	mu.Lock()
+	defer mu.Unlock()
+	if len(violations) > 0 || commits == 0 {
+		t.Errorf("%d commits, %d violations: %v", commits, len(violations), violations)
+	}
+	s.reconciled(m)
+}
+
+// While dead letters are not acknowledged, their offsets are not committed, and
+// nothing is lost when they are at last.
+func TestI4_DeadLettersBeforeCommit(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	fault := s.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: deadLetter, Count: -1})
+	s.produce(webhook(uuid.New(), tracking.Opened, 1), record("k", "msg_2", "no JSON"))
+	m := s.start(&tracking.Store{Pool: s.pool})
+	s.until("a dead letter to be refused", func() bool { return strings.Contains(m.logs.String(), "dead letter") })
+	if info := s.broker.Cluster.GroupInfo(group); len(info.Commits) != 0 {
+		t.Errorf("committed %v without its dead letter", info.Commits)
+	}
+	fault.Remove()
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if letters := s.deadLetters(); len(letters) != 1 || header(letters[0], "reason") != "not_json" {
+		t.Errorf("dead letters: %v", letters)
+	}
+}
+
+// A second member joins while the first has a batch in hand: it waits for it, no
+// offset goes backwards, nothing is applied twice.
+func TestConsumer_RebalanceInMidBatch(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	real := &tracking.Store{Pool: s.pool}
+	inHand, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	first := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		once.Do(func() {
+			close(inHand)
+			<-release
+		})
+		return real.Apply(ctx, events)
+	}))
+	s.joined(1)
+	for n := range 200 {
+		s.produce(webhook(uuid.New(), tracking.Opened, n))
+	}
+	<-inHand
+	rebalancing := s.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Group: group, Count: -1, Observe: true})
+	second := s.start(real)
+	s.until("the second member to ask to join", func() bool { return rebalancing.Hits() > 0 })
+	if n := sum(t, "mailtally_events_consumed_total", second); n != 0 {
+		t.Errorf("the second member consumed %d events of partitions that the first has in hand", n)
+	}
+	close(release)
+	s.joined(2)
+	for n := range 200 {
+		s.produce(webhook(uuid.New(), tracking.Clicked, n))
+	}
+	s.committed()
+	first.stop()
+	second.stop()
+	s.reconciled(first, second)
+	if n := sum(t, "mailtally_events_duplicate_total", first, second); n != 0 {
+		t.Errorf("%d events were consumed twice, though every batch was committed before its partition moved", n)
+	}
+	if n := sum(t, "mailtally_events_consumed_total", second); n == 0 {
+		t.Error("the second member took over nothing")
+	}
+}
+
+// Stopping finishes the batch in hand, commits it and leaves the group.
+func TestConsumer_StopFinishesTheBatchInHand(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	real := &tracking.Store{Pool: s.pool}
+	inHand, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		once.Do(func() {
+			close(inHand)
+			<-release
+		})
+		return real.Apply(ctx, events)
+	}))
+	email := uuid.New()
+	s.joined(1)
+	s.produce(webhook(email, tracking.Opened, 1))
+	<-inHand
+	stopped := make(chan struct{})
+	go func() {
+		m.stop()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+		t.Error("stopped while a batch was in hand")
+	default:
+	}
+	close(release)
+	<-stopped
+	s.joined(0)
+	if n := s.uncommitted(); n != 0 {
+		t.Errorf("%d records uncommitted", n)
+	}
+	s.reconciled(m)
+}

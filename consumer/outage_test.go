@@ -1,0 +1,226 @@
+package consumer_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mailtally/mailtally/consumer"
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// The database goes away: the member waits, stays in its group, drops nothing
+// and commits nothing, and goes on by itself.
+func TestConsumer_DatabaseAway(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	pool, proxy := s.proxied()
+	m := s.start(&tracking.Store{Pool: pool})
+	before := s.joined(1)
+	s.produce(webhook(uuid.New(), tracking.Opened, 0))
+	s.committed()
+
+	proxy.Away(true)
+	email := uuid.New()
+	for n := range 20 {
+		s.produce(webhook(email, tracking.Opened, n))
+	}
+	s.until("the member to try three times", func() bool { return sum(t, "mailtally_apply_retries_total", m) >= 3 })
+	if n := s.uncommitted(); n != 20 {
+		t.Errorf("%d records are uncommitted, want 20", n)
+	}
+	if letters := s.deadLetters(); len(letters) != 0 {
+		t.Errorf("%d dead letters during an outage", len(letters))
+	}
+	during := s.joined(1)
+	if during.Members[0].MemberID != before.Members[0].MemberID || during.Epoch != before.Epoch {
+		t.Error("the member lost its place in the group")
+	}
+	// The group can still rebalance.
+	second := s.start(&tracking.Store{Pool: pool})
+	s.joined(2)
+
+	proxy.Away(false)
+	s.committed()
+	m.stop()
+	second.stop()
+	s.reconciled(m, second)
+	if n := s.number("SELECT open_count FROM mailtally.email WHERE id = $1", email); n != 20 {
+		t.Errorf("open_count is %d, want 20", n)
+	}
+}
+
+// A member that is stopped while the database is away ends in time, and what it
+// could not apply is there for the next one.
+func TestConsumer_StopWhileDatabaseAway(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	pool, proxy := s.proxied()
+	proxy.Away(true)
+	m := s.start(&tracking.Store{Pool: pool})
+	s.produce(webhook(uuid.New(), tracking.Opened, 0))
+	s.until("a try", func() bool { return sum(t, "mailtally_apply_retries_total", m) >= 1 })
+	m.stop()
+	s.joined(0)
+	if n := s.uncommitted(); n != 1 {
+		t.Errorf("%d records uncommitted, want the one", n)
+	}
+}
+
+// Rows that the database refuses for good are found among the others and set
+// aside; the others are applied.
+func TestI4_PoisonIsIsolated(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	if _, err := s.pool.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_poison CHECK (link NOT LIKE '%poison%')"); err != nil {
+		t.Fatal(err)
+	}
+	var records []*kgo.Record
+	var poisoned []*kgo.Record
+	email := uuid.New()
+	for n := range 200 {
+		r := webhook(email, tracking.Clicked, n)
+		if n == 17 || n == 18 || n == 199 {
+			r.Value = []byte(strings.Replace(string(r.Value), "https://example.com/", "https://example.com/poison/", 1))
+			poisoned = append(poisoned, r)
+		}
+		records = append(records, r)
+	}
+	s.produce(records...)
+	m := s.start(&tracking.Store{Pool: s.pool})
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if n := s.number("SELECT click_count FROM mailtally.email WHERE id = $1", email); n != 197 {
+		t.Errorf("click_count is %d, want 197", n)
+	}
+	letters := s.deadLetters()
+	if len(letters) != len(poisoned) {
+		t.Fatalf("%d dead letters, want %d", len(letters), len(poisoned))
+	}
+	for i, letter := range letters {
+		if string(letter.Value) != string(poisoned[i].Value) || header(letter, "reason") != "refused" || header(letter, "detail") != "SQLSTATE 23514, constraint no_poison" {
+			t.Errorf("dead letter %d: %s %v", i, letter.Value, letter.Headers)
+		}
+	}
+	if strings.Contains(m.logs.String(), "https://") {
+		t.Errorf("a link is in the logs: %s", m.logs)
+	}
+}
+
+// What else may lie in the topic is set aside with its reason, as it was, and
+// the partition goes on.
+func TestI4_NothingSilentlyDropped(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	email := uuid.New()
+	good := webhook(email, tracking.Opened, 1)
+	without := func(key string) *kgo.Record {
+		r := webhook(email, tracking.Opened, 2)
+		var kept []kgo.RecordHeader
+		for _, h := range r.Headers {
+			if h.Key != key {
+				kept = append(kept, h)
+			}
+		}
+		r.Headers = kept
+		return r
+	}
+	body := func(typ, at, id string) *kgo.Record {
+		return record("k", "msg_3", fmt.Sprintf(`{"type":%q,"created_at":%q,"data":{"email_id":%q}}`, typ, at, id))
+	}
+	want := map[string]*kgo.Record{
+		"no_provider":       {Topic: topic, Value: []byte("something else's")},
+		"no_event_id":       without("webhook-id"),
+		"not_json":          record("k", "msg_3", "{"),
+		"no_type":           record("k", "msg_3", "{}"),
+		"untracked_type":    body("contact.created", "2026-03-01T12:00:00Z", email.String()),
+		"no_email_id":       record("k", "msg_3", `{"type":"email.opened"}`),
+		"bad_email_id":      body("email.opened", "2026-03-01T12:00:00Z", "x"),
+		"bad_time":          body("email.opened", "x", email.String()),
+		"time_out_of_range": body("email.opened", "9999-01-01T00:00:00Z", email.String()),
+	}
+	for _, r := range want {
+		s.produce(r)
+	}
+	s.produce(good, without("received-at")) // the record's own time will do
+	m := s.start(&tracking.Store{Pool: s.pool})
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if n := s.number("SELECT open_count FROM mailtally.email WHERE id = $1", email); n != 2 {
+		t.Errorf("open_count is %d, want 2", n)
+	}
+	letters := s.deadLetters()
+	if len(letters) != len(want) {
+		t.Errorf("%d dead letters, want %d", len(letters), len(want))
+	}
+	for _, letter := range letters {
+		source := want[header(letter, "reason")]
+		if source == nil {
+			t.Errorf("dead letter %v", letter.Headers)
+			continue
+		}
+		if string(letter.Key) != string(source.Key) || string(letter.Value) != string(source.Value) {
+			t.Errorf("%s: key %q value %q, want those of the record", header(letter, "reason"), letter.Key, letter.Value)
+		}
+		for _, h := range source.Headers {
+			if header(letter, h.Key) != string(h.Value) {
+				t.Errorf("%s: header %s is %q, want %q", header(letter, "reason"), h.Key, header(letter, h.Key), h.Value)
+			}
+		}
+		at := fmt.Sprintf("%s/%d/%d", source.Topic, source.Partition, source.Offset)
+		if got := header(letter, "source-topic") + "/" + header(letter, "source-partition") + "/" + header(letter, "source-offset"); got != at {
+			t.Errorf("%s: source is %s, want %s", header(letter, "reason"), got, at)
+		}
+	}
+}
+
+// Kafka cuts every connection, and again: the member goes on when it can.
+func TestConsumer_KafkaAway(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	m := s.start(&tracking.Store{Pool: s.pool}, func(o *consumer.Options) { o.MaxBatch = 5 })
+	s.joined(1)
+	email := uuid.New()
+	for n := range 60 {
+		if n%20 == 10 {
+			s.cutKafka()
+		}
+		s.produce(webhook(email, tracking.Opened, n))
+	}
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if n := s.number("SELECT open_count FROM mailtally.email WHERE id = $1", email); n != 60 {
+		t.Errorf("open_count is %d, want 60", n)
+	}
+}
+
+// The lag is the records behind the committed offset, also for a group that has
+// never committed and after retention has removed what was not consumed.
+func TestConsumer_Lag(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	email := uuid.New() // one partition's
+	records := make([]*kgo.Record, 10)
+	for n := range records {
+		records[n] = webhook(email, tracking.Opened, n)
+	}
+	s.produce(records...)
+	pool, proxy := s.proxied()
+	proxy.Away(true) // so that nothing is ever committed
+	m := s.start(&tracking.Store{Pool: pool})
+	s.until("a lag of 10", func() bool { return sum(t, "mailtally_consumer_lag", m) == 10 })
+
+	if err := s.broker.Cluster.DeleteRecords(topic, records[0].Partition, 4); err != nil {
+		t.Fatal(err)
+	}
+	s.until("a lag of 6", func() bool { return sum(t, "mailtally_consumer_lag", m) == 6 })
+	proxy.Away(false)
+	s.until("no lag", func() bool { return sum(t, "mailtally_consumer_lag", m) == 0 })
+	m.stop()
+}

@@ -104,14 +104,20 @@ type batch struct {
 	firstOpens, firstClicks int
 }
 
-// begin opens the transaction. The time-out is the server's: a writer that is
-// stopped or cut off between two statements holds its rows' locks, and everyone
-// who meets the same emails waits for them. Five seconds is long against a round
-// trip and short against an alert.
+// begin opens the transaction. Its time-outs are the server's: a writer that is
+// stopped or cut off half-way holds its rows' locks, and everyone who meets the
+// same emails waits for it. Between two statements it gets five seconds, long
+// against a round trip and short against an alert; in the middle of one, as long
+// as a batch may take. Where its machine is gone, keep-alives tell. All are
+// local to the transaction, for the sake of pooling proxies.
 var begin = []string{
 	"BEGIN ISOLATION LEVEL READ COMMITTED",
-	"SET LOCAL idle_in_transaction_session_timeout = '5s'",
-	"SELECT pg_current_xact_id()::text",
+	`SELECT pg_current_xact_id()::text,
+	        set_config('idle_in_transaction_session_timeout', '5s', true),
+	        set_config('statement_timeout', '30s', true),
+	        set_config('tcp_keepalives_idle', '5', true),
+	        set_config('tcp_keepalives_interval', '2', true),
+	        set_config('tcp_keepalives_count', '3', true)`,
 }
 
 // tally changes the rows of mailtally.email, in two passes.
@@ -341,10 +347,10 @@ func (b *batch) result() Result {
 }
 
 // committed asks how the transaction xid ended, on another connection: for as
-// long as the server is still at it, and for ten seconds at the most, which
+// long as the server is still at it, and for five seconds at the most, which
 // outlast ctx, since its end may be what cut the connection off.
 func (s *Store) committed(ctx context.Context, xid string) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	status, err := backoff.Retry(ctx, func() (string, error) {
 		var status string

@@ -217,7 +217,9 @@ func TestI7_NoApplicationLocks(t *testing.T) {
 	waitFor(t, pool, "a writer that waits for the row",
 		`SELECT count(*) = 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
 
-	apply(t.Context(), t, store, event(uuid.New(), tracking.Opened, 1)) // another email's writer does not wait
+	unhindered, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	apply(unhindered, t, store, event(uuid.New(), tracking.Opened, 1)) // another email's writer does not wait
 	for what, sql := range map[string]string{
 		"advisory locks": `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
 		"predicate locks of SERIALIZABLE": `SELECT count(*) FROM pg_locks WHERE mode = 'SIReadLock'
@@ -342,6 +344,42 @@ func TestI3_LostCommitAnswer(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A writer that is stopped or cut off with rows locked does not stop the others
+// for long: the server ends its transaction.
+func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
+	t.Parallel()
+	direct := newPool(t)
+	proxy := faults.NewProxy(t, direct.Config().ConnConfig.Host+fmt.Sprintf(":%d", direct.Config().ConnConfig.Port))
+	stalled, end := make(chan struct{}), make(chan struct{})
+	proxy.OnRequest(func(chunk []byte) bool {
+		if bytes.Contains(chunk, []byte("COPY mailtally.email_event")) {
+			close(stalled)
+			<-end
+			return false
+		}
+		return true
+	})
+	email := uuid.New()
+	zombie := make(chan error, 1)
+	store := &tracking.Store{Pool: connect(t, through(t, direct, proxy))}
+	go func() {
+		_, err := store.Apply(context.Background(), []tracking.Event{event(email, tracking.Opened, 0)})
+		zombie <- err
+	}()
+	<-stalled
+
+	patience, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if r := apply(patience, t, &tracking.Store{Pool: direct}, event(email, tracking.Opened, 1)); r.FirstOpens != 1 {
+		t.Errorf("%d first opens, want 1: the zombie's was rolled back", r.FirstOpens)
+	}
+	close(end)
+	if err := <-zombie; err == nil {
+		t.Error("the cut-off writer believes that it has committed")
+	}
+	compare(t.Context(), t, direct, []tracking.Event{event(email, tracking.Opened, 1)})
 }
 
 // through is the URL of pool's database by way of proxy.

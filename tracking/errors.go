@@ -52,7 +52,7 @@ func classify(err error) error {
 
 // Reasons to apply a batch again: a closed set, which labels a metric.
 const (
-	RetryConnection = "connection" // PostgreSQL is not reached, or went away in the middle
+	RetryConnection = "connection" // PostgreSQL is not reached, not writable, or went away in the middle
 	RetryTimeout    = "timeout"    // no answer in time
 	RetryConflict   = "conflict"   // a deadlock or serialization failure
 	RetryResources  = "resources"  // disk full, out of memory, too many connections
@@ -79,7 +79,7 @@ func RetryReason(err error) string {
 		return RetryTimeout
 	}
 	switch sqlClass(pg) {
-	case "08", "57", "28": // connection, operator intervention, authorization
+	case "08", "25", "28", "57": // connection, read-only or cut off, authorization, operator intervention
 		return RetryConnection
 	case "40":
 		return RetryConflict

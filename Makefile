@@ -1,0 +1,50 @@
+# Versions of the tools that are run, not imported.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+DEPGUARD    := github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: ## run everything in one process, with simulated traffic
+	go run ./cmd/mailtally dev
+
+.PHONY: build
+build: ## build the binary into dist/
+	CGO_ENABLED=0 go build -trimpath -o dist/mailtally ./cmd/mailtally
+
+.PHONY: test
+test: ## run all tests, on a PostgreSQL and a Kafka of their own
+	go test ./...
+
+.PHONY: race
+race: ## run all tests with the race detector
+	go test -race ./...
+
+.PHONY: lint
+lint: ## check format, vet, staticcheck and the import rule
+	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w $$unformatted"; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go run $(DEPGUARD) ./...
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities (needs vuln.go.dev)
+	go run $(GOVULNCHECK) ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz each target for a minute
+	@for target in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed 's/func //' | sort -u); do \
+		dir=$$(grep -rlE "^func $$target\b" --include='*_test.go' . | head -1 | xargs dirname); \
+		echo "$$target in $$dir"; go test "$$dir" -run '^$$' -fuzz "^$$target$$" -fuzztime 1m || exit 1; \
+	done
+
+.PHONY: bench
+bench: ## measure decoding, the webhook handler, and the tally beside four other ways
+	go test ./tracking ./producer -run '^$$' -bench . -benchtime 2s
+	go test ./internal/baseline -run '^$$' -bench 'Apply/way' -benchtime 50000x
+	go test ./internal/baseline -run '^$$' -bench 'Apply/ours' -benchtime 1000000x

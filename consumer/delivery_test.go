@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -176,9 +177,9 @@ func TestI4_DeadLettersBeforeCommit(t *testing.T) {
 	}
 }
 
-// A second member joins while the first has a batch in hand: it waits for it, no
-// offset goes backwards, nothing is applied twice.
-func TestConsumer_RebalanceInMidBatch(t *testing.T) {
+// A second member joins while the first has a batch in hand: the group waits for
+// it, and nothing is applied twice.
+func TestI6_RebalanceWaitsForTheBatchInHand(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	real := &tracking.Store{Pool: s.pool}
@@ -190,17 +191,28 @@ func TestConsumer_RebalanceInMidBatch(t *testing.T) {
 			<-release
 		})
 		return real.Apply(ctx, events)
-	}))
-	s.joined(1)
+	}), func(o *consumer.Options) { o.Kafka = append(o.Kafka, kgo.HeartbeatInterval(50*time.Millisecond)) })
+	firstID := s.joined(1).Members[0].MemberID
 	for n := range 200 {
 		s.produce(webhook(uuid.New(), tracking.Opened, n))
 	}
 	<-inHand
-	rebalancing := s.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Group: group, Count: -1, Observe: true})
+
 	second := s.start(real)
-	s.until("the second member to ask to join", func() bool { return rebalancing.Hits() > 0 })
-	if n := sum(t, "mailtally_events_consumed_total", second); n != 0 {
-		t.Errorf("the second member consumed %d events of partitions that the first has in hand", n)
+	joins := s.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Group: group, Count: -1, Observe: true})
+	s.until("the second member to ask to join", func() bool { return joins.Hits() > 0 })
+	rejoins := s.broker.Cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.JoinGroup}, Group: group, Count: -1, Observe: true,
+		When: func(r kmsg.Request) bool { return r.(*kmsg.JoinGroupRequest).MemberID == firstID },
+	})
+	heartbeats := s.broker.Cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Heartbeat}, Group: group, Count: -1, Observe: true,
+		When: func(r kmsg.Request) bool { return r.(*kmsg.HeartbeatRequest).MemberID == firstID },
+	})
+	// The first answer tells the member that the group wants to rebalance.
+	s.until("twenty heartbeats of the first member", func() bool { return heartbeats.Hits() >= 20 })
+	if rejoins.Hits() > 0 || sum(t, "mailtally_events_consumed_total", second) > 0 {
+		t.Error("the group was rebalanced while a batch was in hand")
 	}
 	close(release)
 	s.joined(2)

@@ -36,7 +36,7 @@ func TestProperty_I1_I2_I3_AnyOrderAnyBatchesAnyWriters(t *testing.T) {
 		close(queue)
 		var running sync.WaitGroup
 		for range writers {
-			store := &tracking.Store{Pool: pool, SeenLimit: rapid.IntRange(1, 4).Draw(t, "seen limit")}
+			store := &tracking.Store{Pool: pool, SeenLimit: rapid.IntRange(1, largestLimit).Draw(t, "seen limit")}
 			running.Go(func() {
 				for b := range queue {
 					result, err := store.Apply(ctx, b)
@@ -58,8 +58,18 @@ func TestProperty_I1_I2_I3_AnyOrderAnyBatchesAnyWriters(t *testing.T) {
 			t.Fatalf("results add up to %+v, want %+v", got, want)
 		}
 		compare(ctx, t, pool, events)
+		var longest int
+		if err := pool.QueryRow(ctx, "SELECT max(cardinality(seen)) FROM mailtally.email").Scan(&longest); err != nil {
+			t.Fatalf("%v", err)
+		}
+		if longest > largestLimit {
+			t.Fatalf("a row remembers %d events, the limits are %d and less", longest, largestLimit)
+		}
 	})
 }
+
+// largestLimit is small enough to be passed all the time.
+const largestLimit = 4
 
 // drawEvents draws events of a few emails, with repetitions. The ids are new in
 // every run, so that runs share a database.

@@ -52,9 +52,12 @@ const (
 	stopTimeout  = 10 * time.Second
 	leaveTimeout = 5 * time.Second
 
-	// What is fetched ahead of the batch in hand, from each broker.
-	fetchBytes          = 8 << 20
-	fetchPartitionBytes = 1 << 20
+	// What is fetched ahead of the batch in hand: so much compressed, as it lies
+	// in Kafka, from so many brokers at once. Webhooks are several times as large
+	// when they are unpacked, so this decides how much memory a backlog takes.
+	fetchBytes          = 2 << 20
+	fetchPartitionBytes = 256 << 10
+	fetchBrokers        = 3
 )
 
 // Consumer is one member of the group.
@@ -97,6 +100,7 @@ func New(o Options) (*Consumer, error) {
 		kgo.RebalanceTimeout(rebalanceTimeout),
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
+		kgo.MaxConcurrentFetches(fetchBrokers),
 		kgo.OnPartitionsAssigned(c.onAssigned),
 		kgo.OnPartitionsRevoked(c.onRevoked),
 		kgo.OnPartitionsLost(c.onLost),

@@ -121,7 +121,7 @@ func (p *Producer) record(hook webhook) (*kgo.Record, result) {
 		kgo.RecordHeader{Key: "provider", Value: []byte(tracking.Resend)},
 		kgo.RecordHeader{Key: "webhook-id", Value: []byte(hook.id)},
 		kgo.RecordHeader{Key: "webhook-timestamp", Value: []byte(hook.timestamp)},
-		kgo.RecordHeader{Key: "received-at", Value: hook.receivedAt.UTC().AppendFormat(nil, time.RFC3339Nano)},
+		kgo.RecordHeader{Key: "received-at", Value: hook.receivedAt.UTC().AppendFormat(make([]byte, 0, len(time.RFC3339Nano)), time.RFC3339Nano)},
 	)
 	_, emailID, err := tracking.RouteResend(hook.body)
 	var drop *tracking.DropError

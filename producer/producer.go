@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/time/rate"
 )
@@ -132,14 +133,28 @@ func (p *Producer) publish(record *kgo.Record) error {
 		if err == nil {
 			p.metrics.publish.Observe(time.Since(start).Seconds())
 		}
+		if errors.Is(err, kerr.UnknownTopicID) {
+			// The topic was deleted and made anew: kgo keeps to the old one until it
+			// is told to forget it. The webhook comes again.
+			p.client.PurgeTopicsFromProducing(record.Topic)
+		}
 		return err
 	case <-timeout.C:
 		return errNotAcknowledged
 	}
 }
 
-// Ready is nil while Kafka answers and the topics exist.
+// Ready is nil while Kafka answers, lets us produce and has the topics (by
+// metadata that may be some seconds old).
 func (p *Producer) Ready(ctx context.Context) error {
+	if err := p.client.Ping(ctx); err != nil {
+		return fmt.Errorf("reach a broker: %w", err)
+	}
+	// kgo asks again after an error that may pass, and never after another: a
+	// producer that was not allowed one has to be started anew once it is.
+	if _, _, err := p.client.ProducerID(ctx); err != nil {
+		return fmt.Errorf("get a producer id: %w", err)
+	}
 	topics, err := kadm.NewClient(p.client).ListTopics(ctx, p.topic, p.deadLetterTopic)
 	if err != nil {
 		return fmt.Errorf("list topics: %w", err)

@@ -1,0 +1,51 @@
+package producer
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// BenchmarkHandler is what a webhook costs here, but for net/http and Kafka: to
+// read its body, check its signature and make its record.
+func BenchmarkHandler(b *testing.B) {
+	g := newGateway(b, gatewayOptions{})
+	// A secret that is being rotated: the right one is tried last.
+	for name, secrets := range map[string][]string{"one secret": {testSecret}, "two secrets": {otherSecret, testSecret}} {
+		b.Run(name, func(b *testing.B) {
+			g.producer.secrets = parseSecrets(b, secrets...)
+			body := bytes.NewReader(clicked)
+			r := sentWebhook{}.request(b, "test")
+			r.Body = io.NopCloser(body)
+			w := httptest.NewRecorder()
+			b.SetBytes(int64(len(clicked)))
+			b.ReportAllocs()
+			for b.Loop() {
+				body.Reset(clicked)
+				room := share{of: &g.producer.held}
+				hook, refusal := g.producer.authenticate(w, r, &room)
+				if refusal != nil {
+					b.Fatal(refusal.text)
+				}
+				if record, verdict := g.producer.record(hook); record == nil {
+					b.Fatal(verdict)
+				}
+				room.giveBack()
+			}
+		})
+	}
+}
+
+// BenchmarkWebhook is all of it, over HTTP and into the embedded broker.
+func BenchmarkWebhook(b *testing.B) {
+	g := newGateway(b, gatewayOptions{})
+	b.SetParallelism(16)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			g.want(http.StatusNoContent, sentWebhook{})
+		}
+	})
+}

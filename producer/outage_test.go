@@ -1,0 +1,227 @@
+package producer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// Kafka was never there: the answer comes in time all the same.
+func TestKafkaNeverThere(t *testing.T) {
+	for name, answers := range map[string]bool{"refuses connections": false, "accepts and is mute": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if answers {
+				swallow(t, listener)
+			} else {
+				listener.Close()
+			}
+			const publishTimeout = 300 * time.Millisecond
+			g := newGateway(t, gatewayOptions{seed: listener.Addr().String(), publishTimeout: publishTimeout})
+			start := time.Now()
+			var senders sync.WaitGroup
+			for i := range 50 {
+				senders.Go(func() { g.want(http.StatusServiceUnavailable, sentWebhook{id: strconv.Itoa(i)}) })
+			}
+			senders.Wait()
+			// On a busy machine it may be late, but not by a connection's timeouts (10 s).
+			if took := time.Since(start); took < publishTimeout || took > publishTimeout+5*time.Second {
+				t.Errorf("answered after %v, want %v", took, publishTimeout)
+			}
+			g.want(http.StatusNoContent, sentWebhook{body: contactCreated}) // this needs no Kafka
+			g.wantCounts(map[result]int{unavailable: 50, ignored: 1})
+			if n := g.published(); n != 0 {
+				t.Errorf("%d publications observed", n)
+			}
+		})
+	}
+}
+
+// Kafka goes and comes back, with its data and without.
+func TestKafkaComesBack(t *testing.T) {
+	for name, keep := range map[string]bool{"with its data": true, "empty": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			first := newBroker(t, dir)
+			createTopics(t, first.Addr())
+			g := newGateway(t, gatewayOptions{seed: first.Addr(), publishTimeout: 300 * time.Millisecond})
+			g.broker = first
+			g.want(http.StatusNoContent, sentWebhook{})
+			_, text, err := net.SplitHostPort(first.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			port, err := strconv.Atoi(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			first.Close()
+			for range 3 {
+				g.want(http.StatusServiceUnavailable, sentWebhook{})
+			}
+			if !keep {
+				dir = t.TempDir()
+			}
+			g.broker = newBroker(t, dir, kfake.Ports(port))
+			if !keep {
+				createTopics(t, g.broker.Addr())
+			}
+			g.wantRecovery()
+		})
+	}
+}
+
+// However many wait for Kafka, they hold no more than the limit; the others are
+// told at once to come again, and those that waited are served in the end.
+func TestMemoryIsBoundedWhileKafkaIsAway(t *testing.T) {
+	const (
+		limit    = 128 << 10
+		requests = 1000
+	)
+	share := int64(heldPerRequest + len(clicked) + 1)
+	fit := int(limit / share)
+	g := newGateway(t, gatewayOptions{publishTimeout: deadline})
+	g.producer.held.limit = limit
+	kafka := holdProduce(t, g.broker)
+
+	statuses := make(chan int, requests)
+	for i := range requests {
+		go func() {
+			a := g.post(sentWebhook{id: strconv.Itoa(i)})
+			if bytes := g.producer.held.bytes.Load(); bytes > limit {
+				t.Errorf("%d bytes are held, the limit is %d", bytes, limit)
+			}
+			statuses <- a.status
+		}()
+	}
+	for range requests - fit {
+		if status := wait(t, "a refusal", statuses, 1); status != http.StatusServiceUnavailable {
+			t.Fatalf("answered %d", status)
+		}
+	}
+	if bytes := g.producer.held.bytes.Load(); bytes != int64(fit)*share {
+		t.Errorf("%d bytes are held, want %d times %d", bytes, fit, share)
+	}
+	g.wantCounts(map[result]int{unavailable: requests - fit})
+
+	kafka.release()
+	for range fit {
+		if status := wait(t, "an answer", statuses, 1); status != http.StatusNoContent {
+			t.Errorf("answered %d when Kafka is back", status)
+		}
+	}
+	wait(t, "handled", g.handled, requests)
+	if bytes := g.producer.held.bytes.Load(); bytes != 0 {
+		t.Errorf("%d bytes are held when all is answered", bytes)
+	}
+	g.wantRecords(fit, 0)
+}
+
+// What kgo holds on to after the answer is bounded too.
+func TestClientBufferIsBounded(t *testing.T) {
+	g := newGateway(t, gatewayOptions{publishTimeout: 20 * time.Millisecond})
+	kafka := holdProduce(t, g.broker)
+	body := bodyOfSize(maxBody)
+	const requests = maxHeld/maxBody + 50
+	jobs := make(chan int)
+	var senders sync.WaitGroup
+	for range 16 {
+		senders.Go(func() {
+			for i := range jobs {
+				g.want(http.StatusServiceUnavailable, sentWebhook{id: strconv.Itoa(i), body: body})
+				if bytes := g.producer.client.BufferedProduceBytes(); bytes > maxHeld {
+					t.Errorf("kgo holds %d bytes, the limit is %d", bytes, maxHeld)
+				}
+			}
+		})
+	}
+	for i := range requests {
+		jobs <- i
+	}
+	close(jobs)
+	senders.Wait()
+	if bytes := g.producer.client.BufferedProduceBytes(); bytes < maxHeld/2 {
+		t.Errorf("kgo holds %d bytes: the limit was never near", bytes)
+	}
+	kafka.release()
+	if err := g.producer.client.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if bytes := g.producer.client.BufferedProduceBytes(); bytes != 0 {
+		t.Errorf("kgo holds %d bytes when all is written", bytes)
+	}
+	g.producer.publishTimeout = deadline
+	g.want(http.StatusNoContent, sentWebhook{})
+}
+
+// One who announces much and sends nothing keeps nobody out.
+func TestAnnouncedBodiesHoldLittle(t *testing.T) {
+	g := newGateway(t, gatewayOptions{})
+	const attackers = 200 // 127 would do, if what is announced were held
+	for i := range attackers {
+		framing := fmt.Sprintf("Content-Length: %d\r\n", maxBody)
+		if i%2 == 0 {
+			framing = "Transfer-Encoding: chunked\r\n"
+		}
+		fmt.Fprint(g.dial(), rawRequest(sentWebhook{signature: "v1,forged"}, framing))
+	}
+	wait(t, "started", g.started, attackers)
+	g.want(http.StatusNoContent, sentWebhook{})
+	g.want(http.StatusNoContent, sentWebhook{body: bodyOfSize(maxBody)})
+	if bytes := g.producer.held.bytes.Load(); bytes > attackers*(heldPerRequest+firstRead) {
+		t.Errorf("%d bytes are held", bytes)
+	}
+}
+
+// The log has a line every ten seconds, not one for each webhook.
+func TestOutageIsLoggedSeldom(t *testing.T) {
+	g := newGateway(t, gatewayOptions{})
+	var logged logBuffer
+	log := slog.New(slog.NewTextHandler(&logged, nil))
+	for range 1000 {
+		g.producer.unavailable.warn(log, errors.New("away"))
+	}
+	if n := strings.Count(logged.text.String(), "\n"); n != 1 {
+		t.Errorf("%d lines, want 1", n)
+	}
+	if n := g.producer.unavailable.refused.Load(); n != 999 {
+		t.Errorf("%d left to report, want 999", n)
+	}
+}
+
+// swallow takes connections and all that is written to them, and never answers.
+func swallow(t *testing.T, listener net.Listener) {
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer conn.Close()
+				_, _ = io.Copy(io.Discard, conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		running.Wait()
+	})
+}

@@ -110,6 +110,25 @@ func (a *account) reach(path string) error {
 	}
 }
 
+// makeDir makes dir and the folders above it where they are missing: for us
+// alone, or where there is an account, so that it can enter whatever our umask
+// is.
+func (a *account) makeDir(dir string) error {
+	if a == nil {
+		return os.MkdirAll(dir, 0o700)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := a.makeDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return os.Chmod(dir, 0o711)
+}
+
 func (a *account) mayEnter(dir fs.FileInfo) bool {
 	owner := dir.Sys().(*syscall.Stat_t)
 	mode := dir.Mode().Perm()

@@ -51,7 +51,7 @@ func openCluster(dir string) (*cluster, error) {
 	if err := acct.reach(filepath.Dir(dir)); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := acct.makeDir(dir); err != nil {
 		return nil, err
 	}
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {

@@ -88,7 +88,7 @@ const staleFetch = time.Hour
 // download ends in the background, with nothing left on the disk.
 func fetch(ctx context.Context, version embeddedpostgres.PostgresVersion, major int, home string, acct *account) error {
 	cache := filepath.Dir(home)
-	if err := os.MkdirAll(cache, 0o755); err != nil {
+	if err := acct.makeDir(cache); err != nil {
 		return err
 	}
 	if err := acct.reach(cache); err != nil {

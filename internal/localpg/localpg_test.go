@@ -3,6 +3,7 @@ package localpg
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -24,6 +25,10 @@ func TestRestartKeepsDataAndPort(t *testing.T) {
 	query(t, first.URL("postgres"), "CREATE TABLE kept AS SELECT 42 AS n")
 	if version := query(t, first.URL("postgres"), "SHOW server_version"); !strings.HasPrefix(version, first.Version()) {
 		t.Errorf("Version() = %q, the server says %q", first.Version(), version)
+	}
+	// The terminal's Ctrl-C goes to our group, and must not reach the server.
+	if group, err := syscall.Getpgid(first.process.pid()); err != nil || group != first.process.pid() {
+		t.Errorf("the server's process group is %d, %v; want its own", group, err)
 	}
 	stop(t, first)
 	stop(t, first) // idempotent
@@ -239,7 +244,7 @@ func TestStalePostmasterFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	if err := c.stopOrphan(t.Context(), nil); err != nil {
+	if err := c.stopOrphan(t.Context(), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ func TestMain(m *testing.M) {
 // runHelper does as another process would, and prints its result's one line.
 func runHelper(name, arg string) int {
 	ctx := context.Background()
+	syscall.Umask(0o077) // The server's user must get in all the same.
 	switch name {
 	case "server": // of the folder arg, until killed
 		s, err := Start(ctx, Options{Dir: arg})

@@ -12,7 +12,7 @@ import (
 
 func TestKilledParentLeavesNoServer(t *testing.T) {
 	t.Parallel()
-	dir := tempDir(t)
+	dir := tempDir(t) + "/made/by/start"
 
 	// Descriptor 4 is nobody's concern and so is inherited by the helper, the
 	// server and all of its children: its end of file says that all are gone.

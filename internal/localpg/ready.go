@@ -47,7 +47,7 @@ func (s *Server) waitReady(ctx context.Context) error {
 		case <-s.done:
 			return fmt.Errorf("%w: %w\n%s", errExited, s.process.exit(), s.log.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("wait until it answers: %w", context.Cause(ctx))
+			return fmt.Errorf("wait until it answers: %w\n%s", context.Cause(ctx), s.log.tail())
 		case <-timer.C:
 		}
 		// Until this very process says that it has bound the port, another

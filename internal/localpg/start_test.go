@@ -47,7 +47,7 @@ func block(t *testing.T) (script string, pipe *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { pipe.Close() })
-	return "echo yes > " + runs + "; cat " + never + " & wait\n", pipe
+	return "cat " + never + " & echo yes > " + runs + "; wait\n", pipe
 }
 
 // startCancelled starts a server of programs that block, cancels the start when
@@ -146,7 +146,7 @@ func TestUnusableBinDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Start(t.Context(), Options{Dir: tempDir(t), BinDir: bin})
-	wantError(t, err, "/initdb: no such file")
+	wantError(t, err, "use PostgreSQL of", "/initdb: no such file")
 
 	old := "echo 'postgres (PostgreSQL) 13.9 (Debian)'"
 	_, err = Start(t.Context(), Options{Dir: tempDir(t), BinDir: programs(t, old, "")})

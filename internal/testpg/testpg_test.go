@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(Run(m)) }
 
-// prepared counts the calls of prepare.
+// schema returns a prepare that counts its calls.
 func schema(prepared *atomic.Int32) func(ctx context.Context, url string) error {
 	return func(ctx context.Context, url string) error {
 		prepared.Add(1)
@@ -27,24 +27,26 @@ func schema(prepared *atomic.Int32) func(ctx context.Context, url string) error 
 	}
 }
 
-func connect(t testing.TB, url string) *pgx.Conn {
+// connect returns a connection that stays open until the end of owner.
+func connect(t, owner testing.TB, url string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
+	owner.Cleanup(func() { conn.Close(context.Background()) })
 	return conn
 }
 
 func TestDatabaseForEachTest(t *testing.T) {
 	var prepared atomic.Int32
 	prepare := schema(&prepared)
+	owner := t // Its connections are still there when the databases are dropped.
 	t.Run("group", func(t *testing.T) {
 		for i := range 8 {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
-				conn := connect(t, New(t, "visitors", prepare))
+				conn := connect(t, owner, New(t, "visitors", prepare))
 				if _, err := conn.Exec(t.Context(), "INSERT INTO visitor VALUES ('me')"); err != nil {
 					t.Fatal(err)
 				}
@@ -66,20 +68,20 @@ func TestDatabaseForEachTest(t *testing.T) {
 	}
 	var left int
 	const sql = "SELECT count(*) FROM pg_database WHERE datname LIKE 'test%'"
-	if err := connect(t, pg.URL("postgres")).QueryRow(t.Context(), sql).Scan(&left); err != nil || left != 0 {
+	if err := connect(t, t, pg.URL("postgres")).QueryRow(t.Context(), sql).Scan(&left); err != nil || left != 0 {
 		t.Errorf("%d databases are left, %v", left, err)
 	}
 }
 
 func TestEmptyTemplate(t *testing.T) {
 	t.Parallel()
-	connect(t, New(t, "empty", nil))
+	connect(t, t, New(t, "empty", nil))
 }
 
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	shared := connect(t, New(t, "empty", nil))
-	own := connect(t, Server(t, map[string]string{"max_connections": "7"}).URL("postgres"))
+	shared := connect(t, t, New(t, "empty", nil))
+	own := connect(t, t, Server(t, map[string]string{"max_connections": "7"}).URL("postgres"))
 	for _, test := range []struct {
 		conn       *pgx.Conn
 		name, want string
@@ -123,12 +125,5 @@ func TestFailedPrepareFailsEachTest(t *testing.T) {
 		if want := `testpg: make the template "broken": no such migration`; r.failure != want {
 			t.Errorf("failure %q, want %q", r.failure, want)
 		}
-	}
-}
-
-// A database is cheap enough for each test to have one.
-func BenchmarkNew(b *testing.B) {
-	for b.Loop() {
-		b.Run("", func(b *testing.B) { New(b, "empty", nil) })
 	}
 }

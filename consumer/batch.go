@@ -18,13 +18,6 @@ type batch struct {
 	received []time.Time
 }
 
-// split halves b.
-func (b batch) split() (left, right batch) {
-	n := len(b.events) / 2
-	return batch{b.events[:n], b.records[:n], b.received[:n]},
-		batch{b.events[n:], b.records[n:], b.received[n:]}
-}
-
 // dropped is a record that cannot be counted, and why.
 type dropped struct {
 	record *kgo.Record
@@ -77,9 +70,9 @@ func readHeaders(r *kgo.Record) (provider, webhookID string, receivedAt time.Tim
 	return provider, webhookID, receivedAt
 }
 
-// apply applies b in one transaction. If PostgreSQL refuses one of its rows for
-// good, the batch is halved until the row is found; the others are applied. Any
-// other error is returned, and some of b may have been applied by then.
+// apply applies b in one transaction. A single event that PostgreSQL refuses for
+// good comes back as refused; of several it is not known which, and the error is
+// a *[tracking.RefusedError].
 func (c *Consumer) apply(ctx context.Context, b batch) (refused []dropped, err error) {
 	if len(b.events) == 0 {
 		return nil, nil
@@ -91,18 +84,9 @@ func (c *Consumer) apply(ctx context.Context, b batch) (refused []dropped, err e
 	case err == nil:
 		c.metrics.applied(b, result, time.Since(start))
 		return nil, nil
-	case !errors.As(err, &refusal):
-		c.metrics.retries.WithLabelValues(tracking.RetryReason(err)).Inc()
-		return nil, err
-	case len(b.events) == 1:
+	case errors.As(err, &refusal) && len(b.events) == 1:
 		why := &tracking.DropError{Reason: tracking.Refused, Type: b.events[0].Type, Detail: refusal.Detail()}
 		return []dropped{{b.records[0], why}}, nil
 	}
-	left, right := b.split()
-	refused, err = c.apply(ctx, left)
-	if err != nil {
-		return nil, err
-	}
-	more, err := c.apply(ctx, right)
-	return append(refused, more...), err
+	return nil, err
 }

@@ -135,25 +135,30 @@ func (c *Consumer) Run(ctx context.Context) {
 
 	pause := backoff.NewExponentialBackOff() // from half a second, growing by half, each ± 50 %
 	pause.MaxInterval = maxPause
+	limit := c.maxBatch
 	for {
 		// A rebalance of the group waits from here …
-		fetches := c.client.PollRecords(ctx, c.maxBatch)
+		fetches := c.client.PollRecords(ctx, limit)
 		if ctx.Err() != nil || fetches.IsClientClosed() {
 			c.client.AllowRebalance()
 			return
 		}
-		err := c.process(work, fetches)
+		outcome, err := c.process(work, fetches)
 		if err != nil {
 			c.rewind(fetches)
 		}
 		c.client.AllowRebalance() // … to here.
 
+		limit = nextLimit(outcome, limit, fetches.NumRecords(), c.maxBatch)
 		if err == nil {
+			err = fetchError(fetches)
+		}
+		if err == nil || outcome == tooMuch {
 			pause.Reset()
 			continue
 		}
 		wait := pause.NextBackOff()
-		c.log.Warn("batch not applied: nothing is lost, the same records are fetched again",
+		c.log.Warn("pausing: nothing is lost, what was not applied is fetched again",
 			"error", err, "retry_in", wait.Round(time.Millisecond).String())
 		select {
 		case <-time.After(wait):
@@ -162,23 +167,60 @@ func (c *Consumer) Run(ctx context.Context) {
 	}
 }
 
+// outcome says how a batch went.
+type outcome int
+
+const (
+	applied  outcome = iota // all of it that can be counted is
+	isolated                // it was a single event, which PostgreSQL refused for good: set aside
+	tooMuch                 // it holds a row that PostgreSQL refuses, among others
+	tooLong                 // it was not done in time
+	failed
+)
+
+// nextLimit is the most records to take next. A batch with a row that PostgreSQL
+// refuses, or that takes it too long, is taken in halves: until the row is
+// alone, or the database keeps up. After a refused row the next is looked at
+// alone too, since they seldom come alone.
+func nextLimit(o outcome, limit, taken, most int) int {
+	switch o {
+	case applied:
+		return min(2*limit, most)
+	case tooMuch, tooLong:
+		return max(1, taken/2)
+	}
+	return limit
+}
+
 // process works one batch off, in the order that loses nothing: PostgreSQL
 // commits, Kafka acknowledges the dead letters, and then the offsets are
 // committed. After an error all of it may be done again.
-func (c *Consumer) process(ctx context.Context, fetches kgo.Fetches) error {
+func (c *Consumer) process(ctx context.Context, fetches kgo.Fetches) (outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
 
 	b, unreadable := decode(fetches)
 	refused, err := c.apply(ctx, b)
-	if err != nil {
-		return err
+	var refusal *tracking.RefusedError
+	switch {
+	case errors.As(err, &refusal):
+		return tooMuch, err
+	case err != nil:
+		reason := tracking.RetryReason(err)
+		c.metrics.retries.WithLabelValues(reason).Inc()
+		if reason == tracking.RetryTimeout {
+			return tooLong, err
+		}
+		return failed, err
 	}
 	if err := c.deadLetter(ctx, append(unreadable, refused...)); err != nil {
-		return err
+		return failed, err
 	}
 	c.commit(ctx, fetches)
-	return fetchError(fetches)
+	if len(refused) > 0 {
+		return isolated, nil
+	}
+	return applied, nil
 }
 
 // commit commits the offsets behind fetches. Where that fails no harm is done:
@@ -216,9 +258,8 @@ func (c *Consumer) rewind(fetches kgo.Fetches) {
 	c.client.SetOffsets(offsets)
 }
 
-// fetchError joins the errors that came with fetches, none of which concerns the
-// records. kgo goes on by itself; the error makes the loop pause, rather than
-// spin.
+// fetchError joins the errors of partitions that brought no records. kgo goes on
+// by itself; the error makes the loop pause, rather than spin.
 func fetchError(fetches kgo.Fetches) error {
 	var errs []error
 	fetches.EachError(func(topic string, partition int32, err error) {

@@ -188,7 +188,10 @@ func TestI6_RebalanceWaitsForTheBatchInHand(t *testing.T) {
 	first := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
 		once.Do(func() {
 			close(inHand)
-			<-release
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
 		})
 		return real.Apply(ctx, events)
 	}), func(o *consumer.Options) { o.Kafka = append(o.Kafka, kgo.HeartbeatInterval(50*time.Millisecond)) })
@@ -198,8 +201,8 @@ func TestI6_RebalanceWaitsForTheBatchInHand(t *testing.T) {
 	}
 	<-inHand
 
-	second := s.start(real)
 	joins := s.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Group: group, Count: -1, Observe: true})
+	second := s.start(real)
 	s.until("the second member to ask to join", func() bool { return joins.Hits() > 0 })
 	rejoins := s.broker.Cluster.Fault(kfake.Fault{
 		Keys: []kmsg.Key{kmsg.JoinGroup}, Group: group, Count: -1, Observe: true,
@@ -241,7 +244,10 @@ func TestConsumer_StopFinishesTheBatchInHand(t *testing.T) {
 	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
 		once.Do(func() {
 			close(inHand)
-			<-release
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
 		})
 		return real.Apply(ctx, events)
 	}))

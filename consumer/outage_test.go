@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -108,6 +109,39 @@ func TestI4_PoisonIsIsolated(t *testing.T) {
 	}
 	if strings.Contains(m.logs.String(), "https://") {
 		t.Errorf("a link is in the logs: %s", m.logs)
+	}
+}
+
+// A backlog of nothing but refused rows is worked off all the same, and so is one
+// that the database cannot apply in time as a whole.
+func TestConsumer_MakesProgressOnHardBatches(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	if _, err := s.pool.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_clicks CHECK (type <> 'clicked')"); err != nil {
+		t.Fatal(err)
+	}
+	email := uuid.New()
+	for n := range 100 {
+		s.produce(webhook(email, tracking.Clicked, n))
+	}
+	for n := range 100 {
+		s.produce(webhook(email, tracking.Opened, 1000+n))
+	}
+	real := &tracking.Store{Pool: s.pool}
+	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		if len(events) > 20 { // a slow database
+			return tracking.Result{}, fmt.Errorf("apply: %w", context.DeadlineExceeded)
+		}
+		return real.Apply(ctx, events)
+	}))
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if n := s.number("SELECT open_count FROM mailtally.email WHERE id = $1", email); n != 100 {
+		t.Errorf("open_count is %d, want 100", n)
+	}
+	if n := len(s.deadLetters()); n != 100 {
+		t.Errorf("%d dead letters, want 100", n)
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 )
 
 // stream is n deliveries in the order of arrival, the same at every call for the
-// same n but for the times: 3.2 events an email, 2.8 % of the deliveries are repeats, in
-// 100 opens are 16 clicks.
+// same n but for the times: 3.2 events an email, of the deliveries 2.8 % are
+// repeats, and there are 16 clicks to 100 opens.
 //
 // How far apart the events of an email are decides how many of them meet in a
 // batch, and so what a batch is worth. It is measured in deliveries: what are
@@ -30,8 +30,7 @@ import (
 func stream(n int, now time.Time) []tracking.Event {
 	s := streamer{
 		rng: rand.New(rand.NewPCG(1, 2)),
-		// The newest event is a little in the past, and the oldest within the month
-		// before, for which there is a partition.
+		// In this month or the one before, which have partitions.
 		start: now.UTC().Truncate(time.Second).Add(-time.Hour),
 	}
 	for len(s.arrivals) < n {
@@ -97,8 +96,9 @@ func (s *streamer) plan(id uuid.UUID, typ tracking.Type, due float64) {
 		EmailID: id,
 		EventID: s.eventID(),
 		Type:    typ,
-		// In arrival it is not quite in order.
-		OccurredAt: s.start.Add(time.Duration(due)*200*time.Microsecond - time.Duration(s.rng.IntN(5e6))*time.Microsecond).Truncate(time.Microsecond),
+		OccurredAt: s.start.
+			Add(time.Duration(due) * 200 * time.Microsecond).
+			Add(-time.Duration(s.rng.IntN(5e6)) * time.Microsecond), // up to 5 s ago: arrivals are not quite in order
 	}
 	if typ == tracking.Opened || typ == tracking.Clicked {
 		e.IP = netip.AddrFrom4([4]byte{203, 0, 113, byte(s.rng.Uint32())})

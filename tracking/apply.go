@@ -12,6 +12,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -30,6 +31,8 @@ type Store struct {
 	// SeenLimit replaces DefaultSeenLimit. Stores with different limits may write
 	// the same tables. Tests make it small.
 	SeenLimit int
+
+	statementTimeout time.Duration // replaces defaultTimeout in tests
 }
 
 // Counts is a number for each [Type].
@@ -59,19 +62,22 @@ type Result struct {
 // events, any other may pass: see [RetryReason].
 //
 // Where the connection is lost at the commit, so that nobody said how it ended,
-// Apply asks the database; if ctx ends before that is known, the error stands
-// for "perhaps". Applying again is right then too, as always; the new events
-// come out as duplicates if the answer was yes.
+// Apply asks the database for as long as ctx lasts and a few seconds more. If
+// that is not enough the error stands for "perhaps": applying again is right
+// then too, as always, but if the answer was yes, the new events come out as
+// duplicates, and their first opens have been reported by nobody.
 //
-// The transaction is two round trips, and two or three more if the batch holds
-// duplicates.
+// The transaction is two round trips, and one to three more where there are
+// duplicates or crowded emails.
 func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 	if len(events) == 0 {
 		return Result{}, nil
 	}
-	b := batch{events: events, limit: s.SeenLimit}
-	if b.limit == 0 {
-		b.limit = DefaultSeenLimit
+	b := batch{
+		events:  events,
+		limit:   cmp.Or(s.SeenLimit, DefaultSeenLimit),
+		begin:   s.begin(),
+		applied: make([]key, 0, len(events)),
 	}
 	// A connection that comes back in a failed or open transaction is closed, not
 	// reused, which rolls back.
@@ -82,10 +88,13 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 		}
 		return b.appendHistoryAndCommit(ctx)
 	})
-	if b.unsure && s.committed(ctx, b.xid) {
+	if b.unsure && s.committed(ctx, &b) {
 		err = nil
 	}
 	if err != nil {
+		if RetryReason(err) == RetryTimeout {
+			s.endZombies(ctx)
+		}
 		return Result{}, fmt.Errorf("tracking: apply %d events: %w", len(events), classify(err))
 	}
 	return b.result(), nil
@@ -96,6 +105,7 @@ type batch struct {
 	conn   *pgconn.PgConn
 	events []Event
 	limit  int
+	begin  []string
 
 	xid     string // the transaction's id, to ask for its fate
 	unsure  bool   // the connection was lost at the commit
@@ -107,17 +117,44 @@ type batch struct {
 // begin opens the transaction. Its time-outs are the server's: a writer that is
 // stopped or cut off half-way holds its rows' locks, and everyone who meets the
 // same emails waits for it. Between two statements it gets five seconds, long
-// against a round trip and short against an alert; in the middle of one, as long
-// as a batch may take. Where its machine is gone, keep-alives tell. All are
+// against a round trip and short against an alert; for one, as long as a batch
+// may take. Where its machine is gone, keep-alives tell. In the middle of COPY's
+// data none of these ends it: that is what endZombies is for. All settings are
 // local to the transaction, for the sake of pooling proxies.
-var begin = []string{
-	"BEGIN ISOLATION LEVEL READ COMMITTED",
-	`SELECT pg_current_xact_id()::text,
-	        set_config('idle_in_transaction_session_timeout', '5s', true),
-	        set_config('statement_timeout', '30s', true),
-	        set_config('tcp_keepalives_idle', '5', true),
-	        set_config('tcp_keepalives_interval', '2', true),
-	        set_config('tcp_keepalives_count', '3', true)`,
+func (s *Store) begin() []string {
+	return []string{
+		"BEGIN ISOLATION LEVEL READ COMMITTED",
+		fmt.Sprintf(`SELECT pg_current_xact_id()::text,
+		        set_config('idle_in_transaction_session_timeout', '5s', true),
+		        set_config('statement_timeout', '%dms', true),
+		        set_config('tcp_keepalives_idle', '5', true),
+		        set_config('tcp_keepalives_interval', '2', true),
+		        set_config('tcp_keepalives_count', '3', true),
+		        set_config('client_encoding', 'UTF8', true)`, s.timeout().Milliseconds()),
+	}
+}
+
+const defaultTimeout = 30 * time.Second
+
+// timeout is the most that a statement may take.
+func (s *Store) timeout() time.Duration { return cmp.Or(s.statementTimeout, defaultTimeout) }
+
+// endZombies ends transactions that have stood in the middle of COPY's data for
+// longer than any statement may take: their writers are stopped, and hold rows
+// that others wait for. A role may end its own sessions. It is called when a
+// batch was not applied in time, and is of no harm when that had another cause.
+func (s *Store) endZombies(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	// The batch's own error is reported; this is for the next one.
+	_, _ = s.Pool.Exec(ctx, `
+		SELECT pg_terminate_backend(pid)
+		  FROM pg_stat_activity
+		 WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+		   AND state = 'active' AND wait_event = 'ClientRead'
+		   AND query LIKE '%COPY mailtally.email_event %'
+		   AND query_start < clock_timestamp() - $1 * interval '1 ms'`,
+		pgx.QueryExecModeExec, s.timeout().Milliseconds())
 }
 
 // tally changes the rows of mailtally.email, in two passes.
@@ -138,7 +175,7 @@ func (b *batch) tally(ctx context.Context) error {
 		}
 	}
 
-	unchanged, err := b.upsert(ctx, all, begin...)
+	unchanged, err := b.upsert(ctx, all, b.begin...)
 	if err != nil {
 		return err
 	}
@@ -159,8 +196,8 @@ func (b *batch) tally(ctx context.Context) error {
 		return err
 	}
 	if len(unchanged) > 0 {
-		return fmt.Errorf("email %v did not take events it has not counted, though its row is locked: "+
-			"something other than mailtally writes mailtally.email", unchanged[0].keys[0].email)
+		return fmt.Errorf("%w: email %v did not take events it has not counted, though its row is locked: "+
+			"does something other than mailtally write mailtally.email?", errUnexpected, unchanged[0].keys[0].email)
 	}
 	return nil
 }
@@ -176,7 +213,9 @@ func (b *batch) tally(ctx context.Context) error {
 // row's lock, before this runs: it has nothing to test.
 //
 // The hashes of all emails come in one flat array, since unnest would flatten
-// an array of arrays; each row takes its slice.
+// an array of arrays; each row takes its slice. The arrays are unnested side by
+// side in a select list: one unnest of them all, in FROM, makes a tuplestore an
+// array and costs the server a fifth more.
 const upsertEmails = `
 INSERT INTO mailtally.email AS e
        (id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
@@ -185,13 +224,24 @@ INSERT INTO mailtally.email AS e
 SELECT id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
        bounced_at, complained_at, failed_at, suppressed_at, last_opened_at, last_clicked_at,
        open_count, click_count, crowded, ($17::bigint[])[seen_from:seen_to]
-  FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[],
-              $6::timestamptz[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[], $10::timestamptz[],
-              $11::timestamptz[], $12::timestamptz[], $13::timestamptz[],
-              $14::integer[], $15::integer[], $16::boolean[], $18::integer[], $19::integer[])
-    AS d(id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
-         bounced_at, complained_at, failed_at, suppressed_at, last_opened_at, last_clicked_at,
-         open_count, click_count, crowded, seen_from, seen_to)
+  FROM (SELECT unnest($1::uuid[])         AS id,
+               unnest($2::timestamptz[])  AS scheduled_at,
+               unnest($3::timestamptz[])  AS sent_at,
+               unnest($4::timestamptz[])  AS delivered_at,
+               unnest($5::timestamptz[])  AS delivery_delayed_at,
+               unnest($6::timestamptz[])  AS opened_at,
+               unnest($7::timestamptz[])  AS clicked_at,
+               unnest($8::timestamptz[])  AS bounced_at,
+               unnest($9::timestamptz[])  AS complained_at,
+               unnest($10::timestamptz[]) AS failed_at,
+               unnest($11::timestamptz[]) AS suppressed_at,
+               unnest($12::timestamptz[]) AS last_opened_at,
+               unnest($13::timestamptz[]) AS last_clicked_at,
+               unnest($14::integer[])     AS open_count,
+               unnest($15::integer[])     AS click_count,
+               unnest($16::boolean[])     AS crowded,
+               unnest($18::integer[])     AS seen_from,
+               unnest($19::integer[])     AS seen_to) AS d
     ON CONFLICT (id) DO UPDATE
    SET scheduled_at        = least(e.scheduled_at, excluded.scheduled_at),
        sent_at             = least(e.sent_at, excluded.sent_at),
@@ -327,7 +377,7 @@ func (b *batch) appendHistoryAndCommit(ctx context.Context) error {
 		b.unsure = b.conn.IsClosed()
 		return fmt.Errorf("append %d events and commit: %w", len(b.applied), err)
 	case tag.String() != "COMMIT":
-		return fmt.Errorf("append %d events and commit: the server answered %q", len(b.applied), tag)
+		return fmt.Errorf("append %d events and commit: %w: the server answered %q", len(b.applied), errUnexpected, tag)
 	}
 	return nil
 }
@@ -346,19 +396,40 @@ func (b *batch) result() Result {
 	return r
 }
 
-// committed asks how the transaction xid ended, on another connection: for as
-// long as the server is still at it, and for five seconds at the most, which
-// outlast ctx, since its end may be what cut the connection off.
-func (s *Store) committed(ctx context.Context, xid string) bool {
+// committed asks, on another connection, whether a batch whose connection was
+// lost at the commit is committed, and by us. It asks until the server knows, for
+// as long as ctx lasts and a few seconds more, as ctx's end may be what cut the
+// connection off.
+//
+// The transaction's id alone does not prove it: a server that crashed gives an id
+// again whose transaction it has forgotten. So the rows decide whether the events
+// are counted, and the id whose report it is.
+func (s *Store) committed(ctx context.Context, b *batch) bool {
+	status, err := s.fate(ctx, b.xid)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	status, err := backoff.Retry(ctx, func() (string, error) {
-		var status string
-		err := s.Pool.QueryRow(ctx, "SELECT coalesce(pg_xact_status($1::text::xid8), 'too long ago')", xid).Scan(&status)
+	if err != nil {
+		status, err = s.fate(ctx, b.xid)
+	}
+	if err != nil || status != "committed" {
+		return false
+	}
+	missing := true
+	err = s.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+		r := conn.Conn().PgConn().ExecParams(ctx, missingEvents, keyParams(b.applied), nil, binaryFormat, binaryFormat).Read()
+		missing = r.Err != nil || r.Rows[0][0][0] != 0
+		return r.Err
+	})
+	return err == nil && !missing
+}
+
+// fate is how the transaction ended, asked until it has or ctx does.
+func (s *Store) fate(ctx context.Context, xid string) (string, error) {
+	return backoff.Retry(ctx, func() (status string, err error) {
+		err = s.Pool.QueryRow(ctx, "SELECT coalesce(pg_xact_status($1::text::xid8), 'too long ago')", pgx.QueryExecModeExec, xid).Scan(&status)
 		if err == nil && status == "in progress" {
 			err = errors.New(status)
 		}
 		return status, err
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)))
-	return err == nil && status == "committed"
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)), backoff.WithMaxElapsedTime(0))
 }

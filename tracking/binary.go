@@ -144,7 +144,7 @@ func (c *copyRows) event(e *Event) {
 	c.uuid(e.EmailID)
 	c.time(toMicrotime(e.OccurredAt))
 	c.text(e.Type.String())
-	c.text(clean([]byte(e.EventID), MaxEventID))
+	c.text(clean(e.EventID, MaxEventID))
 	c.textOrNull(e.Link)
 	if e.IP.IsValid() {
 		address := e.IP.AsSlice()

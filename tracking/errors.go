@@ -28,20 +28,30 @@ func (e *RefusedError) Detail() string {
 	return fmt.Sprintf("SQLSTATE %s, constraint %s", e.SQLState, e.Constraint)
 }
 
-// classify marks an error as a RefusedError by the class of its SQLSTATE
-// (PostgreSQL's appendix A): 22 data exception, 23 integrity constraint
-// violation, 54 program limit exceeded.
+// errUnexpected marks what should not happen.
+var errUnexpected = errors.New("unexpected")
+
+// classify marks an error as a RefusedError by its SQLSTATE (PostgreSQL's
+// appendix A). Only what a row's content can cause counts. The rest of classes
+// 22 and 23, such as a not-null column that an operator has added, would refuse
+// every row alike: that is a fault of the schema, and mending it helps.
 func classify(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return err
 	}
-	switch sqlClass(pg) {
-	case "22", "54":
-	case "23":
-		// A missing partition comes as a check violation too, without a constraint's
-		// name. It is no fault of the row.
-		if pg.ConstraintName == "" && pg.Code == "23514" {
+	switch pg.Code {
+	case "22001", // string_data_right_truncation
+		"22003", // numeric_value_out_of_range
+		"22007", // invalid_datetime_format
+		"22008", // datetime_field_overflow
+		"22021", // character_not_in_repertoire
+		"22P02", // invalid_text_representation
+		"22P05", // untranslatable_character
+		"54000": // program_limit_exceeded, such as a value too long for an index
+	case "23514": // check_violation
+		// A missing partition comes as this too, without a constraint's name.
+		if pg.ConstraintName == "" {
 			return err
 		}
 	default:
@@ -56,7 +66,7 @@ const (
 	RetryTimeout    = "timeout"    // no answer in time
 	RetryConflict   = "conflict"   // a deadlock or serialization failure
 	RetryResources  = "resources"  // disk full, out of memory, too many connections
-	RetrySchema     = "schema"     // no schema, or an older one: run mailtally migrate
+	RetrySchema     = "schema"     // no schema, an older one (run mailtally migrate), or one that was changed
 	RetryOther      = "other"
 )
 
@@ -70,6 +80,9 @@ func RetryReasons() []string {
 func RetryReason(err error) string {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return RetryTimeout
+	}
+	if errors.Is(err, errUnexpected) {
+		return RetryOther
 	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
@@ -85,7 +98,7 @@ func RetryReason(err error) string {
 		return RetryConflict
 	case "53":
 		return RetryResources
-	case "42", "3F": // undefined table, column, schema, or no right to it
+	case "22", "23", "42", "3F": // undefined table, column or schema, no right to it, or one that takes no row
 		return RetrySchema
 	}
 	return RetryOther

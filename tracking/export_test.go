@@ -3,6 +3,7 @@ package tracking
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -23,3 +24,9 @@ func NewestVersion(t testing.TB) int64 {
 	}
 	return int64(len(files))
 }
+
+// SetTimeout replaces the most that a statement may take.
+func (s *Store) SetTimeout(d time.Duration) { s.statementTimeout = d }
+
+// Classify is classify.
+var Classify = classify

@@ -94,7 +94,3 @@ func fold(keys []key, events []Event) delta {
 	}
 	return d
 }
-
-func sortDeltas(list []delta) {
-	slices.SortFunc(list, func(a, b delta) int { return compareKeys(a.keys[0], b.keys[0]) })
-}

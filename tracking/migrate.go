@@ -57,11 +57,15 @@ func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 // needed: CREATE SCHEMA IF NOT EXISTS fails when two do it at once.
 func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	var version int
-	if err := pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+	var encoding string
+	err := pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding')").Scan(&version, &encoding)
+	switch {
+	case err != nil:
 		return fmt.Errorf("ask PostgreSQL for its version: %w", err)
-	}
-	if version < 140000 {
+	case version < 140000:
 		return fmt.Errorf("PostgreSQL is version %d; mailtally needs 14 or newer", version/10000)
+	case encoding != "UTF8":
+		return fmt.Errorf("the database's encoding is %s, in which links cannot be kept as they are; create one with ENCODING 'UTF8'", encoding)
 	}
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrationKey); err != nil {
@@ -94,10 +98,12 @@ func (migrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 const monthsAhead = 2
 
 // EnsurePartitions makes those partitions of email_event that are missing, for
-// the month before now, that of now and the two to come. It blocks no writer for
-// longer than it takes to attach an empty table, and waits for none longer than
-// a few seconds; then it fails and can be called again. Until a month has its
-// partition, its events go to the default one and are moved when it is made.
+// the month before now, that of now and the two to come. It does not lock the
+// history's other partitions, but the default one: for as long as it takes to
+// look through its events for those of the month, which are moved, and for a few
+// seconds before at the most, in which it waits its turn. When it fails it can
+// be called again: until a month has its partition, its events go to the default
+// one.
 func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) error {
 	this := time.Date(now.UTC().Year(), now.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
 	for i := -1; i <= monthsAhead; i++ {
@@ -114,7 +120,7 @@ func ensurePartition(ctx context.Context, pool *pgxpool.Pool, month time.Time) e
 	exists := func(q interface {
 		QueryRow(context.Context, string, ...any) pgx.Row
 	}) (found bool, err error) {
-		err = q.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", "mailtally."+name).Scan(&found)
+		err = q.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", pgx.QueryExecModeExec, "mailtally."+name).Scan(&found)
 		return found, err
 	}
 	if found, err := exists(pool); err != nil || found {

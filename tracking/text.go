@@ -10,7 +10,7 @@ import (
 // clean makes of a provider's text what PostgreSQL can hold: NUL and invalid
 // UTF-8 become U+FFFD, and what is longer than limit bytes is cut, never within
 // a character.
-func clean(text []byte, limit int) string {
+func clean[T ~string | ~[]byte](text T, limit int) string {
 	// What is cut off need not be mended; the margin keeps a character that
 	// straddles the limit whole.
 	if len(text) > limit+utf8.UTFMax {

@@ -27,8 +27,7 @@ const moveSeen = `
 INSERT INTO mailtally.email_event_seen (email_id, event_hash)
 SELECT d.email_id, unnest(e.seen)
   FROM unnest($1::uuid[]) AS d(email_id),
-       LATERAL (SELECT seen FROM mailtally.email WHERE id = d.email_id LIMIT 1) AS e
-    ON CONFLICT DO NOTHING`
+       LATERAL (SELECT seen FROM mailtally.email WHERE id = d.email_id LIMIT 1) AS e`
 
 // insertSeen finds out which events of crowded emails are new, by making them
 // known.
@@ -37,6 +36,15 @@ INSERT INTO mailtally.email_event_seen (email_id, event_hash)
 SELECT * FROM unnest($1::uuid[], $2::bigint[])
     ON CONFLICT DO NOTHING
 RETURNING email_id, event_hash`
+
+// missingEvents tells whether any event is counted neither in its row nor in
+// email_event_seen.
+const missingEvents = `
+SELECT EXISTS (
+       SELECT FROM unnest($1::uuid[], $2::bigint[]) AS d(email_id, event_hash)
+        WHERE NOT EXISTS (SELECT FROM mailtally.email WHERE id = d.email_id AND seen @> ARRAY[d.event_hash] LIMIT 1)
+          AND NOT EXISTS (SELECT FROM mailtally.email_event_seen s
+                           WHERE s.email_id = d.email_id AND s.event_hash = d.event_hash LIMIT 1))`
 
 // unknown gives deltas of those of keys that are new. The keys are sorted, their
 // rows exist and are locked by this transaction, and one whose row would hold
@@ -83,7 +91,6 @@ func (b *batch) unknown(ctx context.Context, keys []key) ([]delta, error) {
 		d.crowded = true
 		fresh = append(fresh, d)
 	}
-	sortDeltas(fresh)
 	return fresh, nil
 }
 

@@ -10,45 +10,31 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// batch is what can be counted of some records. The slices go together: events[i]
-// was read from records[i], which was received at received[i].
-type batch struct {
-	events   []tracking.Event
-	records  []*kgo.Record
-	received []time.Time
+// item is a record, and what it says: an event, or why it cannot be counted.
+type item struct {
+	record   *kgo.Record
+	event    tracking.Event
+	why      *tracking.DropError // nil for an event
+	received time.Time
 }
 
-// dropped is a record that cannot be counted, and why.
-type dropped struct {
-	record *kgo.Record
-	why    *tracking.DropError
-}
-
-// decode reads the events out of fetches, and sets aside what holds none.
-func decode(fetches kgo.Fetches) (batch, []dropped) {
-	n := fetches.NumRecords()
-	b := batch{make([]tracking.Event, 0, n), make([]*kgo.Record, 0, n), make([]time.Time, 0, n)}
-	var unreadable []dropped
+// decode reads all records, in their order.
+func decode(fetches kgo.Fetches) []item {
+	items := make([]item, 0, fetches.NumRecords())
 	fetches.EachRecord(func(r *kgo.Record) {
 		provider, webhookID, receivedAt := readHeaders(r)
-		var event tracking.Event
+		i := item{record: r, received: receivedAt}
 		var err error
 		switch provider {
 		case tracking.Resend:
-			event, err = tracking.DecodeResend(webhookID, receivedAt, r.Value)
+			i.event, err = tracking.DecodeResend(webhookID, receivedAt, r.Value)
 		default:
 			err = &tracking.DropError{Reason: tracking.NoProvider, Detail: "no header provider with a known value"}
 		}
-		var why *tracking.DropError
-		if errors.As(err, &why) {
-			unreadable = append(unreadable, dropped{r, why})
-			return
-		}
-		b.events = append(b.events, event)
-		b.records = append(b.records, r)
-		b.received = append(b.received, receivedAt)
+		errors.As(err, &i.why)
+		items = append(items, i)
 	})
-	return b, unreadable
+	return items
 }
 
 // readHeaders reads what the producer wrote. Where it does not say when a
@@ -70,23 +56,71 @@ func readHeaders(r *kgo.Record) (provider, webhookID string, receivedAt time.Tim
 	return provider, webhookID, receivedAt
 }
 
-// apply applies b in one transaction. A single event that PostgreSQL refuses for
-// good comes back as refused; of several it is not known which, and the error is
-// a *[tracking.RefusedError].
-func (c *Consumer) apply(ctx context.Context, b batch) (refused []dropped, err error) {
-	if len(b.events) == 0 {
-		return nil, nil
+// workOff works items off from the front, in the order that loses nothing:
+// PostgreSQL commits, then Kafka acknowledges the dead letters. It gives those
+// that are left when an error stops it; the others are done.
+//
+// All are taken at once if possible. Where PostgreSQL refuses a row for good, or
+// takes too long, they are taken in halves: until the row is alone, which makes
+// it a dead letter, or the database keeps up. How many go is remembered, so that
+// the next batch does not start over.
+func (c *Consumer) workOff(ctx context.Context, items []item) (left []item, err error) {
+	for len(items) > 0 {
+		n := min(c.limit, len(items))
+		alone, err := c.apply(ctx, items[:n])
+		var refusal *tracking.RefusedError
+		switch {
+		case err == nil:
+			items = items[n:]
+			if !alone { // a refused row seldom comes alone
+				c.limit = min(c.limit+c.limit/4+1, c.maxBatch)
+			}
+		case errors.As(err, &refusal):
+			c.limit = n / 2 // n > 1: a single one is no error
+		case tracking.RetryReason(err) == tracking.RetryTimeout:
+			c.limit = max(1, n/2)
+			return items, err
+		default:
+			return items, err
+		}
 	}
-	start := time.Now()
-	result, err := c.store.Apply(ctx, b.events)
-	var refusal *tracking.RefusedError
-	switch {
-	case err == nil:
-		c.metrics.applied(b, result, time.Since(start))
-		return nil, nil
-	case errors.As(err, &refusal) && len(b.events) == 1:
-		why := &tracking.DropError{Reason: tracking.Refused, Type: b.events[0].Type, Detail: refusal.Detail()}
-		return []dropped{{b.records[0], why}}, nil
+	return nil, nil
+}
+
+// apply applies the events of items in one transaction, and then sets aside what
+// cannot be counted. alone says that the only event was one which PostgreSQL
+// refuses for good; one among others is a *[tracking.RefusedError].
+func (c *Consumer) apply(ctx context.Context, items []item) (alone bool, err error) {
+	events := make([]tracking.Event, 0, len(items))
+	var dead []item
+	for _, i := range items {
+		if i.why == nil {
+			events = append(events, i.event)
+		} else {
+			dead = append(dead, i)
+		}
 	}
-	return nil, err
+	if len(events) > 0 {
+		start := time.Now()
+		result, err := c.store.Apply(ctx, events)
+		var refusal *tracking.RefusedError
+		switch {
+		case err == nil:
+			c.metrics.countApplied(items, result, time.Since(start))
+		case errors.As(err, &refusal) && len(events) == 1:
+			alone = true
+			for _, i := range items {
+				if i.why == nil {
+					i.why = &tracking.DropError{Reason: tracking.Refused, Type: i.event.Type, Detail: refusal.Detail()}
+					dead = append(dead, i)
+				}
+			}
+		case refusal != nil:
+			return false, err
+		default:
+			c.metrics.retries.WithLabelValues(tracking.RetryReason(err)).Inc()
+			return false, err
+		}
+	}
+	return alone, c.deadLetter(ctx, dead)
 }

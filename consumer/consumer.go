@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/tracking"
@@ -52,6 +54,9 @@ const (
 	stopTimeout  = 10 * time.Second
 	leaveTimeout = 5 * time.Second
 
+	// commitTimeout bounds a commit of offsets.
+	commitTimeout = 10 * time.Second
+
 	// What is fetched ahead of the batch in hand: so much compressed, as it lies
 	// in Kafka, from so many brokers at once. Webhooks are several times as large
 	// when they are unpacked, so this decides how much memory a backlog takes.
@@ -68,6 +73,7 @@ type Consumer struct {
 	group           string
 	store           Store
 	maxBatch        int
+	limit           int // of the next transaction: maxBatch, or less after hard batches
 	metrics         *metrics
 	log             *slog.Logger
 	assigned        assignment
@@ -88,8 +94,9 @@ func New(o Options) (*Consumer, error) {
 	if c.maxBatch == 0 {
 		c.maxBatch = defaultMaxBatch
 	}
+	c.limit = c.maxBatch
 	var err error
-	c.client, err = kgo.NewClient(append(o.Kafka,
+	c.client, err = kgo.NewClient(append(slices.Clip(o.Kafka),
 		kgo.ConsumeTopics(o.Topic),
 		kgo.ConsumerGroup(o.Group),
 		// A group that has never committed counts from the beginning.
@@ -107,6 +114,9 @@ func New(o Options) (*Consumer, error) {
 		// For dead letters; acks=all and idempotence are kgo's defaults.
 		kgo.ProducerBatchMaxBytes(deadLetterMaxBytes),
 		kgo.RecordDeliveryTimeout(batchTimeout),
+		// One that was sent and not answered is given up too, rather than waited for
+		// while the group cannot rebalance. It is written again, perhaps twice.
+		kgo.AllowIdempotentProduceCancellation(),
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
@@ -135,26 +145,20 @@ func (c *Consumer) Run(ctx context.Context) {
 
 	pause := backoff.NewExponentialBackOff() // from half a second, growing by half, each ± 50 %
 	pause.MaxInterval = maxPause
-	limit := c.maxBatch
 	for {
 		// A rebalance of the group waits from here …
-		fetches := c.client.PollRecords(ctx, limit)
+		fetches := c.client.PollRecords(ctx, c.maxBatch)
 		if ctx.Err() != nil || fetches.IsClientClosed() {
 			c.client.AllowRebalance()
 			return
 		}
-		outcome, err := c.process(work, fetches)
-		if err != nil {
-			c.rewind(fetches)
-		}
+		done, err := c.process(work, fetches)
 		c.client.AllowRebalance() // … to here.
 
-		limit = nextLimit(outcome, limit, fetches.NumRecords(), c.maxBatch)
-		if err == nil {
-			err = fetchError(fetches)
-		}
-		if err == nil || outcome == tooMuch {
+		if done > 0 {
 			pause.Reset()
+		}
+		if err = errors.Join(err, c.fetchError(fetches)); err == nil {
 			continue
 		}
 		wait := pause.NextBackOff()
@@ -167,104 +171,67 @@ func (c *Consumer) Run(ctx context.Context) {
 	}
 }
 
-// outcome says how a batch went.
-type outcome int
-
-const (
-	applied  outcome = iota // all of it that can be counted is
-	isolated                // it was a single event, which PostgreSQL refused for good: set aside
-	tooMuch                 // it holds a row that PostgreSQL refuses, among others
-	tooLong                 // it was not done in time
-	failed
-)
-
-// nextLimit is the most records to take next. A batch with a row that PostgreSQL
-// refuses, or that takes it too long, is taken in halves: until the row is
-// alone, or the database keeps up. After a refused row the next is looked at
-// alone too, since they seldom come alone.
-func nextLimit(o outcome, limit, taken, most int) int {
-	switch o {
-	case applied:
-		return min(2*limit, most)
-	case tooMuch, tooLong:
-		return max(1, taken/2)
-	}
-	return limit
-}
-
-// process works one batch off, in the order that loses nothing: PostgreSQL
-// commits, Kafka acknowledges the dead letters, and then the offsets are
-// committed. After an error all of it may be done again.
-func (c *Consumer) process(ctx context.Context, fetches kgo.Fetches) (outcome, error) {
-	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+// process works a batch off and commits the offsets behind what is done. What an
+// error leaves is fetched again by the next poll.
+func (c *Consumer) process(ctx context.Context, fetches kgo.Fetches) (done int, err error) {
+	items := decode(fetches)
+	working, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-
-	b, unreadable := decode(fetches)
-	refused, err := c.apply(ctx, b)
-	var refusal *tracking.RefusedError
-	switch {
-	case errors.As(err, &refusal):
-		return tooMuch, err
-	case err != nil:
-		reason := tracking.RetryReason(err)
-		c.metrics.retries.WithLabelValues(reason).Inc()
-		if reason == tracking.RetryTimeout {
-			return tooLong, err
-		}
-		return failed, err
-	}
-	if err := c.deadLetter(ctx, append(unreadable, refused...)); err != nil {
-		return failed, err
-	}
-	c.commit(ctx, fetches)
-	if len(refused) > 0 {
-		return isolated, nil
-	}
-	return applied, nil
+	left, err := c.workOff(working, items)
+	done = len(items) - len(left)
+	c.commit(ctx, items[:done])
+	c.rewind(left)
+	return done, err
 }
 
-// commit commits the offsets behind fetches. Where that fails no harm is done:
-// the next commit of the partition covers it, or another member applies the
-// records again, to no effect.
-func (c *Consumer) commit(ctx context.Context, fetches kgo.Fetches) {
-	var last []*kgo.Record
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if n := len(p.Records); n > 0 {
-			last = append(last, p.Records[n-1])
-		}
-	})
-	if len(last) == 0 {
+// commit commits the offsets behind items, which are done. Where that fails no
+// harm is done: the next commit of the partition covers it, or another member
+// applies the records again, to no effect.
+func (c *Consumer) commit(ctx context.Context, items []item) {
+	if len(items) == 0 {
 		return
 	}
+	var last []*kgo.Record // of each partition: they come one after the other
+	for i := range items {
+		if r := items[i].record; i+1 == len(items) || r.Partition != items[i+1].record.Partition {
+			last = append(last, r)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
 	if err := c.client.CommitRecords(ctx, last...); err != nil {
 		c.log.Warn("offsets not committed: the records will be consumed again and come out as duplicates", "error", err)
 	}
 }
 
-// rewind makes the next poll start where fetches did. It is called while a
-// rebalance waits, so the partitions are ours.
-func (c *Consumer) rewind(fetches kgo.Fetches) {
-	offsets := make(map[string]map[int32]kgo.EpochOffset)
-	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
-		if len(p.Records) == 0 {
-			return
+// rewind makes the next poll start with items, which are not done. It is called
+// while a rebalance waits, so their partitions are ours.
+func (c *Consumer) rewind(items []item) {
+	offsets := make(map[int32]kgo.EpochOffset)
+	for _, i := range items {
+		if _, known := offsets[i.record.Partition]; !known {
+			offsets[i.record.Partition] = kgo.EpochOffset{Epoch: i.record.LeaderEpoch, Offset: i.record.Offset}
 		}
-		if offsets[p.Topic] == nil {
-			offsets[p.Topic] = make(map[int32]kgo.EpochOffset)
-		}
-		first := p.Records[0]
-		offsets[p.Topic][p.Partition] = kgo.EpochOffset{Epoch: first.LeaderEpoch, Offset: first.Offset}
-	})
-	c.client.SetOffsets(offsets)
+	}
+	if len(offsets) > 0 {
+		c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: offsets})
+	}
 }
 
 // fetchError joins the errors of partitions that brought no records. kgo goes on
-// by itself; the error makes the loop pause, rather than spin.
-func fetchError(fetches kgo.Fetches) error {
+// by itself; the error makes the loop pause, rather than spin. Only to a topic
+// that was deleted and made anew it has to be sent: its id is another.
+func (c *Consumer) fetchError(fetches kgo.Fetches) error {
 	var errs []error
+	anew := false
 	fetches.EachError(func(topic string, partition int32, err error) {
+		anew = anew || errors.Is(err, kerr.UnknownTopicID)
 		errs = append(errs, fmt.Errorf("fetch from topic %q partition %d: %w", topic, partition, err))
 	})
+	if anew {
+		c.client.PurgeTopicsFromConsuming(c.topic)
+		c.client.AddConsumeTopics(c.topic)
+	}
 	return errors.Join(errs...)
 }
 

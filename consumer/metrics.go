@@ -9,17 +9,17 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// metrics count what PostgreSQL has committed (and dead letters that Kafka has
-// acknowledged), so a batch that is tried again counts once. All series exist
-// from the start.
+// metrics count what PostgreSQL has committed and the dead letters that Kafka has
+// acknowledged. A batch that fails before counts nothing; what is consumed again
+// after that comes out as duplicates. All series exist from the start.
 type metrics struct {
-	consumed, applied_, duplicate *prometheus.CounterVec
-	dropped_                      *prometheus.CounterVec
-	firstOpens, firstClicks       prometheus.Counter
-	applyDuration, batchEvents    prometheus.Histogram
-	delay                         prometheus.Histogram
-	retries                       *prometheus.CounterVec
-	lag                           *prometheus.GaugeVec
+	consumed, applied, duplicate *prometheus.CounterVec
+	dropped                      *prometheus.CounterVec
+	firstOpens, firstClicks      prometheus.Counter
+	applyDuration, batchEvents   prometheus.Histogram
+	delay                        prometheus.Histogram
+	retries                      *prometheus.CounterVec
+	lag                          *prometheus.GaugeVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -30,11 +30,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		consumed: byType("mailtally_events_consumed_total",
 			"Events taken from Kafka and done with: always the sum of applied, duplicate and dropped."),
-		applied_: byType("mailtally_events_applied_total",
+		applied: byType("mailtally_events_applied_total",
 			"Events counted in the tally for the first time."),
 		duplicate: byType("mailtally_events_duplicate_total",
 			"Events that the tally had counted already: redeliveries of the provider or of Kafka."),
-		dropped_: with.NewCounterVec(prometheus.CounterOpts{
+		dropped: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "mailtally_events_dropped_total",
 			Help: "Events that cannot be counted, each in the dead-letter topic, by reason.",
 		}, []string{"type", "reason"}),
@@ -78,10 +78,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 	for _, t := range append(tracking.Types(), 0) { // 0: what was dropped before its type was known
 		m.consumed.WithLabelValues(t.String())
-		m.applied_.WithLabelValues(t.String())
+		m.applied.WithLabelValues(t.String())
 		m.duplicate.WithLabelValues(t.String())
 		for _, reason := range tracking.Reasons() {
-			m.dropped_.WithLabelValues(t.String(), string(reason))
+			m.dropped.WithLabelValues(t.String(), string(reason))
 		}
 	}
 	for _, reason := range tracking.RetryReasons() {
@@ -90,27 +90,33 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// applied counts a committed batch.
-func (m *metrics) applied(b batch, result tracking.Result, took time.Duration) {
+// countApplied counts the events of items, which PostgreSQL has committed.
+func (m *metrics) countApplied(items []item, result tracking.Result, took time.Duration) {
+	now := time.Now()
+	var consumed tracking.Counts
+	for i := range items {
+		if items[i].why == nil {
+			consumed[items[i].event.Type]++
+			m.delay.Observe(max(0, now.Sub(items[i].received).Seconds()))
+		}
+	}
+	total := 0
 	for _, t := range tracking.Types() {
-		if n := result.Applied[t] + result.Duplicate[t]; n > 0 {
+		if n := consumed[t]; n > 0 {
 			m.consumed.WithLabelValues(t.String()).Add(float64(n))
-			m.applied_.WithLabelValues(t.String()).Add(float64(result.Applied[t]))
+			m.applied.WithLabelValues(t.String()).Add(float64(result.Applied[t]))
 			m.duplicate.WithLabelValues(t.String()).Add(float64(result.Duplicate[t]))
+			total += n
 		}
 	}
 	m.firstOpens.Add(float64(result.FirstOpens))
 	m.firstClicks.Add(float64(result.FirstClicks))
 	m.applyDuration.Observe(took.Seconds())
-	m.batchEvents.Observe(float64(len(b.events)))
-	now := time.Now()
-	for _, received := range b.received {
-		m.delay.Observe(max(0, now.Sub(received).Seconds()))
-	}
+	m.batchEvents.Observe(float64(total))
 }
 
-// dropped counts an acknowledged dead letter.
-func (m *metrics) dropped(why *tracking.DropError) {
+// countDropped counts an acknowledged dead letter.
+func (m *metrics) countDropped(why *tracking.DropError) {
 	m.consumed.WithLabelValues(why.Type.String()).Inc()
-	m.dropped_.WithLabelValues(why.Type.String(), string(why.Reason)).Inc()
+	m.dropped.WithLabelValues(why.Type.String(), string(why.Reason)).Inc()
 }

@@ -29,10 +29,10 @@ func TestConsumer_AppliesAndCommits(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	var records []*kgo.Record
-	for range 50 {
+	for range 20 {
 		email := uuid.New()
-		for n := range 4 {
-			records = append(records, webhook(email, []tracking.Type{tracking.Sent, tracking.Opened, tracking.Opened, tracking.Clicked}[n], n))
+		for n, typ := range tracking.Types() {
+			records = append(records, webhook(email, typ, n))
 		}
 	}
 	s.produce(records...)
@@ -43,6 +43,9 @@ func TestConsumer_AppliesAndCommits(t *testing.T) {
 	s.reconciled(m)
 	if applied, duplicate := sum(t, "mailtally_events_applied_total", m), sum(t, "mailtally_events_duplicate_total", m); applied != 200 || duplicate != 20 {
 		t.Errorf("%d applied and %d duplicate, want 200 and 20", applied, duplicate)
+	}
+	if n := s.number("SELECT count(*) FROM mailtally.email WHERE num_nulls(scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at, bounced_at, complained_at, failed_at, suppressed_at) = 0"); n != 20 {
+		t.Errorf("%d emails have a time of every type, want 20", n)
 	}
 }
 

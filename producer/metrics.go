@@ -16,7 +16,7 @@ const (
 	unauthorized result = "unauthorized" // unsigned, forged, stale, or the body did not come
 	malformed    result = "malformed"    // unreadable, in the dead-letter topic
 	tooLarge     result = "too_large"
-	unavailable  result = "unavailable" // Kafka did not take it, or the body did not come
+	unavailable  result = "unavailable" // Kafka did not take it in time, or too much waits for it
 )
 
 type metrics struct {
@@ -27,7 +27,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	webhooks := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "mailtally_webhooks_total",
-		Help: "Webhooks answered, by result: accepted, ignored and malformed got a 2xx, the others are the provider's to send again.",
+		Help: "Webhooks answered, by result: accepted, ignored and malformed got a 2xx, unavailable is sent again by the provider.",
 	}, []string{"provider", "result"})
 	m := &metrics{
 		webhooks: make(map[result]prometheus.Counter),

@@ -40,10 +40,19 @@ func sortedKeys(events []Event) []key {
 }
 
 func compareKeys(a, b key) int {
-	if c := bytes.Compare(a.email[:], b.email[:]); c != 0 {
+	if c := compareIDs(a.email, b.email); c != 0 {
 		return c
 	}
 	return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.event, b.event))
+}
+
+// compareIDs orders ids as PostgreSQL orders uuids: by their bytes. The first
+// half nearly always decides, and compares as one number.
+func compareIDs(a, b uuid.UUID) int {
+	if c := cmp.Compare(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(b[:8])); c != 0 {
+		return c
+	}
+	return bytes.Compare(a[8:], b[8:])
 }
 
 // delta is what a set of events changes in their email's row.

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/producer"
 )
@@ -22,9 +24,9 @@ type config struct {
 	KafkaDeadLetterTopic   string   `env:"KAFKA_DEAD_LETTER_TOPIC" envDefault:"email-events.dead-letter"`
 	KafkaGroup             string   `env:"KAFKA_GROUP" envDefault:"mailtally"`
 	KafkaPartitions        int32    `env:"KAFKA_PARTITIONS" envDefault:"12"`
-	KafkaReplicationFactor int16    `env:"KAFKA_REPLICATION_FACTOR" envDefault:"-1"`
+	KafkaReplicationFactor int16    `env:"KAFKA_REPLICATION_FACTOR"` // 0: the broker's default
 
-	KafkaTLS         bool   `env:"KAFKA_TLS"`
+	KafkaTLS         bool   `env:"KAFKA_TLS" envDefault:"false"`
 	KafkaTLSCAFile   string `env:"KAFKA_TLS_CA_FILE"`
 	KafkaTLSCertFile string `env:"KAFKA_TLS_CERT_FILE"`
 	KafkaTLSKeyFile  string `env:"KAFKA_TLS_KEY_FILE"`
@@ -48,6 +50,8 @@ type config struct {
 
 	// secrets are ResendWebhookSecrets, understood.
 	secrets []producer.Secret
+	// brokersDefaulted is whether KafkaBrokers is only the default.
+	brokersDefaulted bool
 }
 
 // What a command cannot do without.
@@ -91,14 +95,22 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	fromFile(&c.DatabaseURL, "DATABASE_URL", c.DatabaseURLFile, problem)
 	fromFile(&c.ResendWebhookSecrets, "RESEND_WEBHOOK_SECRETS", c.ResendWebhookSecretsFile, problem)
 
+	c.brokersDefaulted = present["KAFKA_BROKERS"] == ""
 	c.KafkaBrokers = trimmed(c.KafkaBrokers)
 	if len(c.KafkaBrokers) == 0 {
 		problem("KAFKA_BROKERS", "names no broker")
+	} else if err := kgo.ValidateOpts(kgo.SeedBrokers(c.KafkaBrokers...)); err != nil {
+		problem("KAFKA_BROKERS", "%q: %w", strings.Join(c.KafkaBrokers, ","), err)
+	}
+	for variable, addr := range map[string]string{"HTTP_ADDR": c.HTTPAddr, "ADMIN_ADDR": c.AdminAddr} {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			problem(variable, "%q: want host:port, or :port for all of this machine's addresses", addr)
+		}
 	}
 	if c.KafkaTopic == c.KafkaDeadLetterTopic {
 		problem("KAFKA_DEAD_LETTER_TOPIC", "is KAFKA_TOPIC: dead letters would be consumed again, for ever")
 	}
-	if c.KafkaPartitions < 1 && present["KAFKA_PARTITIONS"] != "" && !failed(all, "KafkaPartitions") {
+	if c.KafkaPartitions < 1 && !failed(all, "KafkaPartitions") {
 		problem("KAFKA_PARTITIONS", "%d: want 1 or more", c.KafkaPartitions)
 	}
 	if c.KafkaReplicationFactor < 1 && present["KAFKA_REPLICATION_FACTOR"] != "" && !failed(all, "KafkaReplicationFactor") {
@@ -114,8 +126,9 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	if (c.KafkaTLSCertFile == "") != (c.KafkaTLSKeyFile == "") {
 		problem("KAFKA_TLS_CERT_FILE", "goes with KAFKA_TLS_KEY_FILE: set both or neither")
 	}
-	if _, err := tlsConfig(c); err != nil && c.KafkaTLS {
-		problems = append(problems, err)
+	if c.KafkaTLS {
+		_, errs := tlsConfig(c)
+		problems = append(problems, errs...)
 	}
 	if _, err := saslMechanism(c); err != nil {
 		problem("KAFKA_SASL_MECHANISM", "%w", err)

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"io"
+	"log/slog"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/tracking"
@@ -19,8 +22,11 @@ func runConsumer(ctx context.Context, args []string, environ map[string]string, 
 	if err != nil {
 		return err
 	}
-	log := newLogger(c, stderr)
-	reg := newRegistry()
+	return runMember(ctx, c, newRegistry(), newLogger(c, stderr))
+}
+
+// runMember is the member, which counts in reg.
+func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slog.Logger) error {
 	pool, err := openPool(ctx, c.DatabaseURL, reg)
 	if err != nil {
 		return err
@@ -54,6 +60,8 @@ func runConsumer(ctx context.Context, args []string, environ map[string]string, 
 		running.Wait()
 		return nil
 	})
-	log.Info("consumer stopped", "error", err)
+	if err == nil {
+		log.Info("consumer stopped")
+	}
 	return err
 }

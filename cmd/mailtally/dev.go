@@ -8,28 +8,17 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
-	"net/http"
-	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/internal/simulate"
-	"github.com/mailtally/mailtally/producer"
-	"github.com/mailtally/mailtally/tracking"
 )
 
 const (
-	devMembers     = 2
-	devRate        = 50.0
-	migrateTimeout = 30 * time.Second
+	devMembers = 2
+	devRate    = 50.0
 )
 
 // runDev runs the whole system in this process. What is not configured is
@@ -43,7 +32,7 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 	if err := parseFlags(flags, args, stdout); err != nil {
 		return err
 	}
-	if *rate < 0 {
+	if !(*rate >= 0) { // NaN too
 		return usageError{fmt.Errorf("-rate %v: want 0 or more", *rate)}
 	}
 	environ = withDefaults(environ, map[string]string{
@@ -54,6 +43,10 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 	c, err := loadConfig(environ, 0)
 	if err != nil {
 		return err
+	}
+	if c.brokersDefaulted && (c.KafkaTLS || c.KafkaSASLMechanism != "") {
+		return usageError{errors.New("KAFKA_TLS or KAFKA_SASL_MECHANISM is set, but KAFKA_BROKERS is not: " +
+			"the embedded Kafka has neither, so set KAFKA_BROKERS too, or none of them")}
 	}
 	log := newLogger(c, stderr)
 
@@ -80,11 +73,12 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 	}
 
 	// A part that fails ends the others.
+	user := ctx
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	parts, err := startParts(ctx, &c, environ, dir.path, *binaries, log, stderr, fail)
+	parts, err := startParts(ctx, &c, dir, *binaries, log, stderr, fail)
 	if err != nil {
-		return err
+		return whyEnded(user, ctx, err)
 	}
 	defer func() { err = errors.Join(err, parts.stop()) }()
 
@@ -93,9 +87,9 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer atMost(time.Second, log, "the database connections", pool.Close)
 	if err := prepare(ctx, c, pool, log); err != nil {
-		return err
+		return whyEnded(user, ctx, err)
 	}
 	stopRoles, err := startRoles(c, pool, reg, log, public, admin, fail)
 	if err != nil {
@@ -104,7 +98,11 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 	defer stopRoles()
 	stopTraffic := func() {}
 	if *rate > 0 {
-		simulator, err := simulate.New(simulate.Config{URL: "http://" + c.HTTPAddr + "/webhooks/resend", Secret: firstSecret(c), Rate: *rate, Faults: true})
+		url, err := webhookURL(c.HTTPAddr)
+		if err != nil {
+			return err
+		}
+		simulator, err := simulate.New(simulate.Config{URL: url, Secret: firstSecret(c), Rate: *rate, Faults: true})
 		if err != nil {
 			return err
 		}
@@ -115,23 +113,33 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 		})
 	}
 
-	printWelcome(stdout, c, parts.description, *data)
+	printWelcome(stdout, c, parts, *data)
 	showStatus(ctx, stdout, reg)
 	fmt.Fprintln(stdout, "stopping")
 	stopTraffic()
 	stopRoles()
 	printStatus(stdout, reg)
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+	return whyEnded(user, ctx, nil)
+}
+
+// whyEnded is the error to end with, given the one that was met. After Ctrl-C
+// there is none: whatever failed then failed because of it. If a part has failed,
+// the others' errors are its echo.
+func whyEnded(user, ctx context.Context, err error) error {
+	if user.Err() != nil {
+		return nil
+	}
+	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	return nil
+	return err
 }
 
 // withDefaults adds to environ what is not set in it.
 func withDefaults(environ, defaults map[string]string) map[string]string {
 	merged := maps.Clone(defaults)
 	for name, value := range environ {
-		if value != "" {
+		if strings.TrimSpace(value) != "" {
 			merged[name] = value
 		}
 	}
@@ -142,102 +150,10 @@ func withDefaults(environ, defaults map[string]string) map[string]string {
 func prepare(ctx context.Context, c config, pool *pgxpool.Pool, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
-	if err := tracking.Migrate(ctx, pool); err != nil {
+	if err := createSchema(ctx, pool); err != nil {
 		return err
 	}
-	options, err := kafkaOptions(c, nil, log)
-	if err != nil {
-		return err
-	}
-	client, err := kgo.NewClient(options...)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	return createTopics(ctx, c, client)
-}
-
-// startRoles starts a producer, the members of the group and the admin server.
-// stop ends them in that order.
-func startRoles(c config, pool *pgxpool.Pool, reg *prometheus.Registry, log *slog.Logger, public, admin net.Listener, fail func(error)) (stop func(), err error) {
-	checks := []check{{"database", func(ctx context.Context) error { return tracking.Ready(ctx, pool) }}}
-	var stops []func()
-	stop = sync.OnceFunc(func() {
-		for i := len(stops) - 1; i >= 0; i-- {
-			stops[i]()
-		}
-	})
-	defer func() {
-		if err != nil {
-			stop()
-		}
-	}()
-
-	var members []func()
-	for i := range devMembers {
-		name := strconv.Itoa(i + 1)
-		// Each role counts under its own name, as it would in its own process.
-		reg := prometheus.WrapRegistererWith(prometheus.Labels{"member": name}, reg)
-		kafka, err := kafkaOptions(c, reg, log)
-		if err != nil {
-			return nil, err
-		}
-		member, err := consumer.New(consumer.Options{
-			Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic, Group: c.KafkaGroup,
-			Store: &tracking.Store{Pool: pool}, Registerer: reg, Logger: log.With("member", name),
-		})
-		if err != nil {
-			return nil, err
-		}
-		checks = append(checks, check{"member " + name, member.Ready})
-		members = append(members, stage(member.Run))
-	}
-	stops = append(stops, func() { inParallel(members) })
-	stops = append(stops, stage(func(ctx context.Context) { keepPartitions(ctx, pool, log) }))
-
-	kafka, err := kafkaOptions(c, prometheus.WrapRegistererWith(prometheus.Labels{"member": "producer"}, reg), log)
-	if err != nil {
-		return nil, err
-	}
-	gateway, err := producer.New(producer.Options{
-		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic,
-		Secrets: c.secrets, Registerer: reg, Logger: log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	stops = append(stops, gateway.Close)
-	checks = append(checks, check{"producer", gateway.Ready})
-
-	serving := func(listener net.Listener, handler http.Handler) (stop func()) {
-		return stage(func(ctx context.Context) {
-			if err := serve(ctx, listener, handler, log); err != nil {
-				fail(err)
-			}
-		})
-	}
-	stops = append(stops, serving(public, gateway.Handler()))
-	stops = slices.Insert(stops, 0, serving(admin, adminHandler(reg, checks...)))
-	return stop, nil
-}
-
-// stage runs f until stop is called, which waits for f to return.
-func stage(f func(context.Context)) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { f(ctx) })
-	return func() {
-		cancel()
-		running.Wait()
-	}
-}
-
-func inParallel(list []func()) {
-	var running sync.WaitGroup
-	for _, f := range list {
-		running.Go(f)
-	}
-	running.Wait()
+	return createTopics(ctx, c, log)
 }
 
 func firstSecret(c config) string {

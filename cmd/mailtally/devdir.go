@@ -21,6 +21,9 @@ const (
 	devDirPattern = "mailtally-dev-"
 	lockFile      = "lock"
 	secretFile    = "webhook-secret"
+
+	// Others may pass through: as root, PostgreSQL runs as another user.
+	devDirMode = 0o711
 )
 
 // devDir is the folder of a running dev, which nobody else uses meanwhile: the
@@ -34,42 +37,45 @@ type devDir struct {
 // openDevDir locks the folder, which is made if missing, or a new temporary one
 // if none is named.
 func openDevDir(path string) (*devDir, error) {
-	d := &devDir{path: path}
 	if path == "" {
 		removeAbandoned()
-		var err error
-		if d.path, err = os.MkdirTemp("", devDirPattern); err != nil {
-			return nil, err
+		temporary, err := os.MkdirTemp("", devDirPattern)
+		if err != nil {
+			return nil, fmt.Errorf("make a temporary folder: %w: name one that you can write to in TMPDIR, or in -data", err)
 		}
-		d.temporary = true
+		d := &devDir{path: temporary, temporary: true}
+		if err := errors.Join(os.Chmod(temporary, devDirMode), d.take()); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(temporary))
+		}
+		return d, nil
 	}
-	var err error
-	if d.path, err = filepath.Abs(d.path); err != nil {
+	path, err := filepath.Abs(path)
+	if err != nil {
 		return nil, err
 	}
-	// Others may pass through: as root, PostgreSQL runs as another user.
-	if err := os.MkdirAll(d.path, 0o711); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w", err)
+	if err := os.MkdirAll(path, devDirMode); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w: choose another -data folder, one that you can write to", err)
 	}
-	if d.temporary {
-		if err := os.Chmod(d.path, 0o711); err != nil {
-			return nil, err
-		}
-	}
+	d := &devDir{path: path}
+	return d, d.take()
+}
+
+// take locks the folder, or says who has it.
+func (d *devDir) take() error {
 	name := filepath.Join(d.path, lockFile)
 	d.lock = flock.New(name, flock.SetPermissions(0o600))
 	locked, err := d.lock.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("lock the data folder: %w", err)
+		return fmt.Errorf("lock the data folder: %w: choose another -data folder, one that you can write to", err)
 	}
 	if !locked {
 		owner, _ := os.ReadFile(name)
-		return nil, fmt.Errorf("the data folder %s is in use by another mailtally dev (process %s): stop it, or choose another -data folder", d.path, strings.TrimSpace(string(owner)))
+		return fmt.Errorf("the data folder %s is in use by another mailtally dev (process %s): stop it, or choose another -data folder", d.path, strings.TrimSpace(string(owner)))
 	}
 	if err := os.WriteFile(name, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
-		return nil, err
+		return errors.Join(fmt.Errorf("lock the data folder: %w", err), d.lock.Unlock())
 	}
-	return d, nil
+	return nil
 }
 
 // close gives the folder free, and removes it if it is temporary.
@@ -93,7 +99,10 @@ func (d *devDir) fillIn(c *config) error {
 		key := make([]byte, 24)
 		rand.Read(key)
 		text = []byte("whsec_" + base64.StdEncoding.EncodeToString(key))
-		err = os.WriteFile(name, text, 0o600)
+		// Whole or not at all: half a secret would be in the way of every start.
+		if err = os.WriteFile(name+".new", text, 0o600); err == nil {
+			err = os.Rename(name+".new", name)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("the webhook secret of the data folder: %w", err)
@@ -101,7 +110,7 @@ func (d *devDir) fillIn(c *config) error {
 	c.ResendWebhookSecrets = strings.TrimSpace(string(text))
 	secret, err := producer.ParseSecret(c.ResendWebhookSecrets)
 	if err != nil {
-		return fmt.Errorf("the webhook secret in %s is %w", name, err)
+		return fmt.Errorf("the webhook secret in %s is %w; or remove the file to have a new one made", name, err)
 	}
 	c.secrets = []producer.Secret{secret}
 	return nil

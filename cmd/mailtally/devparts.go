@@ -20,7 +20,7 @@ const (
 
 	// The first start of all may fetch PostgreSQL.
 	postgresStartTimeout = 10 * time.Minute
-	postgresStopTimeout  = 4 * time.Second
+	postgresStopTimeout  = 6 * time.Second
 )
 
 // parts are the servers that dev started because none was configured.
@@ -32,7 +32,7 @@ type parts struct {
 
 // startParts starts what c does not name, with its data below dir, and puts its
 // address into c. A PostgreSQL that ends by itself is reported to fail.
-func startParts(ctx context.Context, c *config, environ map[string]string, dir, binaries string, log *slog.Logger, stderr io.Writer, fail func(error)) (_ *parts, err error) {
+func startParts(ctx context.Context, c *config, dir *devDir, binaries string, log *slog.Logger, stderr io.Writer, fail func(error)) (_ *parts, err error) {
 	p := new(parts)
 	defer func() {
 		if err != nil {
@@ -45,7 +45,11 @@ func startParts(ctx context.Context, c *config, environ map[string]string, dir, 
 		defer cancel()
 		// What it says, such as that it is fetching, explains a long wait.
 		say := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-		p.postgres, err = localpg.Start(start, localpg.Options{Dir: filepath.Join(dir, "postgres"), BinDir: binaries, Log: say})
+		var settings map[string]string
+		if dir.temporary { // then nobody reads it after a crash
+			settings = map[string]string{"fsync": "off", "full_page_writes": "off"}
+		}
+		p.postgres, err = localpg.Start(start, localpg.Options{Dir: filepath.Join(dir.path, "postgres"), BinDir: binaries, Settings: settings, Log: say})
 		if err != nil {
 			return nil, err
 		}
@@ -62,8 +66,8 @@ func startParts(ctx context.Context, c *config, environ map[string]string, dir, 
 		c.DatabaseURL = server.URL(devDatabase)
 		database = "PostgreSQL " + server.Version()
 	}
-	if environ["KAFKA_BROKERS"] == "" {
-		p.broker, err = localkafka.Start(filepath.Join(dir, "kafka"), log)
+	if c.brokersDefaulted {
+		p.broker, err = localkafka.Start(filepath.Join(dir.path, "kafka"), log)
 		if err != nil {
 			return nil, err
 		}

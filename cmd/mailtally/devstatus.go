@@ -15,12 +15,15 @@ const statusInterval = 3 * time.Second
 
 // printWelcome says what runs, and prints the environment that another terminal
 // needs to join in.
-func printWelcome(w io.Writer, c config, parts, data string) {
-	where := "temporary: gone when this ends; -data FOLDER keeps it"
-	if data != "" {
-		where = "kept in " + data
+func printWelcome(w io.Writer, c config, parts *parts, data string) {
+	where := " Data is temporary: gone when this ends; -data FOLDER keeps it."
+	switch {
+	case parts.broker == nil && parts.postgres == nil:
+		where = ""
+	case data != "":
+		where = " Data is kept in " + data + "."
 	}
-	fmt.Fprintf(w, "mailtally dev: %s, a producer, %d members of group %s. Data is %s.\n\n", parts, devMembers, c.KafkaGroup, where)
+	fmt.Fprintf(w, "mailtally dev: %s, a producer, %d members of group %s.%s\n\n", parts.description, devMembers, c.KafkaGroup, where)
 	for _, line := range [][2]string{
 		{"KAFKA_BROKERS", strings.Join(c.KafkaBrokers, ",")},
 		{"DATABASE_URL", c.DatabaseURL},
@@ -30,12 +33,14 @@ func printWelcome(w io.Writer, c config, parts, data string) {
 	} {
 		fmt.Fprintf(w, "%s=%s\n", line[0], line[1])
 	}
-	fmt.Fprintf(w, `
+	fmt.Fprint(w, `
 With these lines exported in another terminal:
     psql "$DATABASE_URL" -c 'SELECT * FROM mailtally.email_history LIMIT 5'
     ADMIN_ADDR=127.0.0.1:0 mailtally consumer      joins the group and takes over partitions
     mailtally simulate -rate 1000                  sends more
     curl $ADMIN_ADDR/metrics
+
+Received are all webhooks, also the forged and the untracked, which go no further.
 
 `)
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -32,9 +33,9 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 		options = append(options, kgo.WithHooks(kprom.NewMetrics("mailtally_kafka", kprom.Registerer(reg))))
 	}
 	if c.KafkaTLS {
-		config, err := tlsConfig(c)
-		if err != nil {
-			return nil, err
+		config, errs := tlsConfig(c)
+		if len(errs) > 0 {
+			return nil, errors.Join(errs...)
 		}
 		options = append(options, kgo.DialTLSConfig(config))
 	}
@@ -48,26 +49,29 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 	return options, nil
 }
 
-func tlsConfig(c config) (*tls.Config, error) {
+// tlsConfig reads the files of KAFKA_TLS_…, and reports all that is wrong with
+// them.
+func tlsConfig(c config) (*tls.Config, []error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	var errs []error
 	if c.KafkaTLSCAFile != "" {
 		pem, err := os.ReadFile(c.KafkaTLSCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("KAFKA_TLS_CA_FILE: %w", err)
-		}
 		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("KAFKA_TLS_CA_FILE: %s holds no certificate in PEM form", c.KafkaTLSCAFile)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("KAFKA_TLS_CA_FILE: %w", err))
+		case !config.RootCAs.AppendCertsFromPEM(pem):
+			errs = append(errs, fmt.Errorf("KAFKA_TLS_CA_FILE: %s holds no certificate in PEM form", c.KafkaTLSCAFile))
 		}
 	}
-	if c.KafkaTLSCertFile != "" {
+	if c.KafkaTLSCertFile != "" && c.KafkaTLSKeyFile != "" {
 		pair, err := tls.LoadX509KeyPair(c.KafkaTLSCertFile, c.KafkaTLSKeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("KAFKA_TLS_CERT_FILE and KAFKA_TLS_KEY_FILE: %w", err)
+			errs = append(errs, fmt.Errorf("KAFKA_TLS_CERT_FILE and KAFKA_TLS_KEY_FILE: %w", err))
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	return config, nil
+	return config, errs
 }
 
 func saslMechanism(c config) (sasl.Mechanism, error) {
@@ -94,8 +98,24 @@ const (
 
 // createTopics makes the topics that do not exist yet. Those that do are left as
 // they are.
-func createTopics(ctx context.Context, c config, client *kgo.Client) error {
+func createTopics(ctx context.Context, c config, log *slog.Logger) error {
+	options, err := kafkaOptions(c, nil, log)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	defer cancel()
 	admin := kadm.NewClient(client)
+	brokers := strings.Join(c.KafkaBrokers, ",")
+	replicas := c.KafkaReplicationFactor
+	if replicas == 0 {
+		replicas = -1 // what Kafka calls it
+	}
 	common := map[string]*string{}
 	if c.KafkaReplicationFactor >= 3 {
 		// With the broker's default of 1, acks=all would be content with a single
@@ -117,9 +137,13 @@ func createTopics(ctx context.Context, c config, client *kgo.Client) error {
 		{c.KafkaTopic, c.KafkaPartitions, common},
 		{c.KafkaDeadLetterTopic, 1, deadLetter},
 	} {
-		_, err := admin.CreateTopic(ctx, topic.partitions, c.KafkaReplicationFactor, topic.configs, topic.name)
-		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-			return fmt.Errorf("create Kafka topic %q on %v: %w", topic.name, c.KafkaBrokers, err)
+		_, err := admin.CreateTopic(ctx, topic.partitions, replicas, topic.configs, topic.name)
+		switch {
+		case err == nil, errors.Is(err, kerr.TopicAlreadyExists):
+		case errors.As(err, new(*kerr.Error)): // the broker's own answer
+			return fmt.Errorf("create Kafka topic %q on %s: %w", topic.name, brokers, err)
+		default:
+			return fmt.Errorf("create Kafka topic %q on %s: %w: check that Kafka runs there, and KAFKA_BROKERS", topic.name, brokers, err)
 		}
 	}
 	return nil

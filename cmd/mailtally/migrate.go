@@ -2,10 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"slices"
+	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/mailtally/mailtally/tracking"
 )
@@ -26,26 +33,54 @@ func runMigrate(ctx context.Context, args []string, environ map[string]string, s
 		return err
 	}
 	defer pool.Close()
-	if err := tracking.Migrate(ctx, pool); err != nil {
+	err = patiently(ctx, log, func() error { return createSchema(ctx, pool) })
+	if err != nil {
 		return err
 	}
 	fmt.Fprintln(stdout, "schema mailtally is up to date")
-
-	options, err := kafkaOptions(c, nil, log)
+	err = patiently(ctx, log, func() error { return createTopics(ctx, c, log) })
 	if err != nil {
-		return err
-	}
-	// Brokers that are away get half a minute, as when all is started together.
-	client, err := kgo.NewClient(append(options, kgo.RetryTimeout(migrateTimeout))...)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
-	defer cancel()
-	if err := createTopics(ctx, c, client); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "topics %s and %s exist\n", c.KafkaTopic, c.KafkaDeadLetterTopic)
 	return nil
+}
+
+// migrateTimeout is how long PostgreSQL and Kafka may take to come, as when all
+// is started together.
+const migrateTimeout = 30 * time.Second
+
+// createSchema creates or upgrades the schema.
+func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
+	err := tracking.Migrate(ctx, pool)
+	if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
+		return fmt.Errorf("%w: check that PostgreSQL runs there, and DATABASE_URL", err)
+	}
+	return err
+}
+
+// patiently tries until it succeeds, for as long as migrateTimeout. What is no
+// matter of time ends it at once.
+func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := try()
+		if err != nil && !mayPass(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithMaxElapsedTime(migrateTimeout), backoff.WithNotify(func(err error, wait time.Duration) {
+		log.Warn("not there yet: tried again", "error", err, "retry_in", wait.Round(time.Millisecond).String())
+	}))
+	return err
+}
+
+// mayPass says whether time may mend err: no answer may come to be one, and a
+// server's answer says it itself.
+func mayPass(err error) bool {
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
+		// By class (PostgreSQL's appendix A): connection, conflict, resources, a
+		// lock not had in time, a server that starts or ends.
+		return slices.Contains([]string{"08", "40", "53", "55", "57"}, answer.Code[:min(2, len(answer.Code))])
+	}
+	return !errors.As(err, new(*kerr.Error)) || kerr.IsRetriable(err)
 }

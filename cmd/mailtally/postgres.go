@@ -2,22 +2,27 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/IBM/pgxpoolprometheus"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// poolConfig reads DATABASE_URL. Its errors hide the password.
+// poolConfig reads DATABASE_URL. Its errors quote nothing of it: where it can't
+// be read, nobody knows which part is the password.
 func poolConfig(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot be read: %s: want postgres://user:password@host:5432/database, "+
+			"with special characters of user and password percent-encoded", parseProblem(err))
 	}
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 5 * time.Second
@@ -26,6 +31,21 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		config.ConnConfig.RuntimeParams["application_name"] = "mailtally"
 	}
 	return config, nil
+}
+
+// parseProblem is what pgx has against a connection string, without the string.
+func parseProblem(err error) string {
+	parse, ok := errors.AsType[*pgconn.ParseConfigError](err)
+	if !ok {
+		return "unknown"
+	}
+	hidden := *parse
+	hidden.ConnString = ""
+	text := strings.TrimPrefix(hidden.Error(), "cannot parse ``: ")
+	if strings.HasPrefix(text, "failed to parse as") {
+		text, _, _ = strings.Cut(text, " (") // what follows quotes the part that can't be read
+	}
+	return text
 }
 
 // openPool makes the pool, which connects when it first has to. reg may be nil.

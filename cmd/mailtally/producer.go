@@ -44,8 +44,10 @@ func runProducer(ctx context.Context, args []string, environ map[string]string, 
 	log.Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String(),
 		"brokers", c.KafkaBrokers, "topic", c.KafkaTopic)
 	err = withAdmin(ctx, admin, adminHandler(reg, check{"kafka", p.Ready}), log, func(ctx context.Context) error {
-		return serve(ctx, public, p.Handler(), log)
+		return serve(ctx, public, p.Handler(), webhookDrain, log)
 	})
-	log.Info("producer stopped", "error", err)
+	if err == nil {
+		log.Info("producer stopped")
+	}
 	return err
 }

@@ -11,9 +11,11 @@ import (
 	"time"
 )
 
-// shutdownTimeout bounds the wait for requests in flight; a webhook's wait for
-// Kafka ends before it.
-const shutdownTimeout = 10 * time.Second
+// How long a server that stops waits for the requests in flight.
+const (
+	webhookDrain = 10 * time.Second // a webhook's wait for Kafka ends before it
+	adminDrain   = time.Second
+)
 
 // listen listens on the address that variable holds.
 func listen(variable, addr string) (net.Listener, error) {
@@ -27,9 +29,9 @@ func listen(variable, addr string) (net.Listener, error) {
 	return listener, nil
 }
 
-// serve answers requests on listener until ctx ends, and then those that are in
-// flight.
-func serve(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
+// serve answers requests on listener until ctx ends, and then, for no longer than
+// drain, those that are in flight.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler, drain time.Duration, log *slog.Logger) error {
 	server := &http.Server{
 		Handler: handler,
 		// A client has so long to send its request, and then to take the answer.
@@ -47,14 +49,15 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, log
 		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
-	err := server.Shutdown(drain)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("requests in flight on %s not answered: %w", listener.Addr(), err), server.Close())
+	if err := server.Shutdown(draining); err != nil {
+		// Also connections on which no request has come yet.
+		log.Warn("connections cut that did not end in time: their owners try again", "addr", listener.Addr().String(), "error", err)
+		server.Close()
 	}
 	<-failed // ErrServerClosed
-	return err
+	return nil
 }
 
 // withAdmin runs work beside the admin server, which starts first and ends
@@ -66,7 +69,7 @@ func withAdmin(ctx context.Context, listener net.Listener, handler http.Handler,
 	failed := make(chan error, 1)
 	go func() {
 		defer stopWorking()
-		failed <- serve(serving, listener, handler, log)
+		failed <- serve(serving, listener, handler, adminDrain, log)
 	}()
 	err := work(working)
 	stopServing()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -55,8 +54,8 @@ func runSimulate(ctx context.Context, args []string, environ map[string]string, 
 			printTotals(stdout, simulator.Totals())
 		case err := <-finished:
 			printTotals(stdout, simulator.Totals())
-			if errors.Is(err, context.Canceled) {
-				err = nil
+			if ctx.Err() != nil {
+				return nil // ended by Ctrl-C, which is no failure
 			}
 			return err
 		}

@@ -18,7 +18,7 @@ import (
 // The files of a cluster's folder, next to the log.
 const (
 	dataDir      = "data"
-	newDataDir   = "data.tmp" // data that initdb has not finished
+	newDataDir   = "data.tmp" // the start of names of data that initdb has not finished
 	passwordFile = "password"
 	portFile     = "port"
 )
@@ -165,11 +165,12 @@ func (c *cluster) init(ctx context.Context, bin binaries, fast bool) error {
 	if err := c.makePassword(); err != nil {
 		return fmt.Errorf("make a password for PostgreSQL: %w", err)
 	}
-	if err := c.makeNewDataDir(); err != nil {
+	newData, err := c.makeNewDataDir()
+	if err != nil {
 		return fmt.Errorf("make PostgreSQL's data folder: %w", err)
 	}
 	args := []string{
-		"--pgdata=" + c.path(newDataDir), "--username=" + superuser,
+		"--pgdata=" + c.path(newData), "--username=" + superuser,
 		"--auth=scram-sha-256", "--pwfile=" + c.path(passwordFile),
 		"--encoding=UTF8", "--no-locale",
 	}
@@ -177,19 +178,26 @@ func (c *cluster) init(ctx context.Context, bin binaries, fast bool) error {
 		args = append(args, "--no-sync")
 	}
 	if err := c.runInitdb(ctx, bin, args); err != nil {
-		return errors.Join(err, c.root.RemoveAll(newDataDir))
+		return errors.Join(err, c.root.RemoveAll(newData))
 	}
-	return c.root.Rename(newDataDir, dataDir)
+	return c.root.Rename(newData, dataDir)
 }
 
-func (c *cluster) makeNewDataDir() error {
-	if err := c.root.RemoveAll(newDataDir); err != nil {
-		return err
+// makeNewDataDir makes a folder of a new name: the initdb of a process that was
+// killed a moment ago may still write to, and remove, its own.
+func (c *cluster) makeNewDataDir() (string, error) {
+	old, err := fs.Glob(c.root.FS(), newDataDir+"*")
+	if err != nil {
+		return "", err
 	}
-	if err := c.root.Mkdir(newDataDir, 0o700); err != nil {
-		return err
+	for _, name := range old {
+		_ = c.root.RemoveAll(name) // where somebody still writes, the next start's
 	}
-	return c.give(newDataDir)
+	name := newDataDir + "-" + rand.Text()
+	if err := c.root.Mkdir(name, 0o700); err != nil {
+		return "", err
+	}
+	return name, c.give(name)
 }
 
 func (c *cluster) runInitdb(ctx context.Context, bin binaries, args []string) error {

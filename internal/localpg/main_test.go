@@ -148,10 +148,11 @@ func wantError(t *testing.T, err error, parts ...string) {
 	}
 }
 
-func wantMissing(t *testing.T, path string) {
+// wantMissing fails where a path matches the pattern.
+func wantMissing(t *testing.T, pattern string) {
 	t.Helper()
-	if _, err := os.Lstat(path); !os.IsNotExist(err) {
-		t.Errorf("%s is still there (%v)", path, err)
+	if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {
+		t.Errorf("%q is still there (%v)", left, err)
 	}
 }
 

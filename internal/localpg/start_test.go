@@ -80,7 +80,7 @@ func TestCancelledInitdb(t *testing.T) {
 		t.Error(err)
 	}
 	wantMissing(t, dir+"/data")
-	wantMissing(t, dir+"/data.tmp")
+	wantMissing(t, dir+"/data.tmp*")
 	start(t, Options{Dir: dir})
 }
 
@@ -115,7 +115,7 @@ func TestFailedInitdb(t *testing.T) {
 	_, err := Start(t.Context(), Options{Dir: dir, BinDir: programs(t, pretend, "echo the disk is on fire >&2; exit 3")})
 	wantError(t, err, "initdb", "exit status 3", "the disk is on fire")
 	wantMissing(t, dir+"/data")
-	wantMissing(t, dir+"/data.tmp")
+	wantMissing(t, dir+"/data.tmp*")
 }
 
 func TestFailedServer(t *testing.T) {
@@ -133,7 +133,7 @@ func TestHalfMadeData(t *testing.T) {
 	writeFile(t, dir+"/data.tmp/base/1/junk", "", 0o600)
 	writeFile(t, dir+"/password", "", 0o600) // as after a kill in its write
 	start(t, Options{Dir: dir})
-	wantMissing(t, dir+"/data.tmp")
+	wantMissing(t, dir+"/data.tmp*")
 }
 
 func TestUnusableBinDir(t *testing.T) {

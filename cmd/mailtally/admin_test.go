@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/mailtally/mailtally/internal/faults"
+	"github.com/mailtally/mailtally/internal/localkafka"
+)
+
+func TestAdminHandler(t *testing.T) {
+	t.Parallel()
+	var broken error
+	handler := adminHandler(newRegistry(),
+		check{"one", func(context.Context) error { return broken }},
+		check{"other", func(ctx context.Context) error {
+			if _, bounded := ctx.Deadline(); !bounded {
+				return errors.New("nothing bounds the check")
+			}
+			return nil
+		}})
+	answer := func(path string) (int, string) {
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		return w.Code, w.Body.String()
+	}
+	for _, test := range []struct {
+		broken error
+		path   string
+		status int
+		text   string
+	}{
+		{nil, "/readyz", 200, "one: ok\nother: ok\n"},
+		{nil, "/healthz", 200, "ok\n"},
+		{errors.New("gone"), "/readyz", 503, "one: gone\nother: ok\n"},
+		{errors.New("gone"), "/healthz", 200, "ok\n"},
+		{nil, "/webhooks/resend", 404, "404 page not found\n"},
+		{nil, "/", 404, "404 page not found\n"},
+	} {
+		broken = test.broken
+		if status, text := answer(test.path); status != test.status || text != test.text {
+			t.Errorf("%s while broken is %v: %d %q, want %d %q", test.path, test.broken, status, text, test.status, test.text)
+		}
+	}
+	if status, text := answer("/metrics"); status != 200 || !strings.Contains(text, "go_goroutines") {
+		t.Errorf("/metrics: %d %q", status, text)
+	}
+}
+
+// The public port serves webhooks and nothing else; the admin port no webhooks.
+func TestPorts(t *testing.T) {
+	t.Parallel()
+	p := start(t, migrated(t), "producer")
+	public, admin := p.addresses()
+	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/debug/pprof/", "/"} {
+		if status, _ := get(t, "http://"+public+path); status != http.StatusNotFound {
+			t.Errorf("%s on the public port: %d, want 404", path, status)
+		}
+	}
+	if status := post(t, admin, testSecret, "msg_1", []byte("{}")); status != http.StatusNotFound {
+		t.Errorf("a webhook on the admin port: %d, want 404", status)
+	}
+	if status, _ := get(t, "http://"+admin+"/healthz"); status != http.StatusOK {
+		t.Errorf("/healthz: %d", status)
+	}
+}
+
+// While Kafka or the database is away, /readyz says so and which; when it is
+// back, that all is well. The processes live on.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	environ := migrated(t)
+	u, err := url.Parse(environ["DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := faults.NewProxy(t, u.Host)
+	u.Host = database.Addr()
+
+	// A broker of its own, which comes back on the same port with the same data.
+	dir := t.TempDir()
+	broker := startBroker(t, dir, 0)
+	_, port, err := net.SplitHostPort(broker.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	environ = with(environ, "DATABASE_URL", u.String(), "KAFKA_BROKERS", broker.Addr())
+	if start(t, environ, "migrate").wait() != 0 {
+		t.Fatal("migrate failed")
+	}
+	producer, consumer := start(t, environ, "producer"), start(t, environ, "consumer")
+	_, gateway := producer.addresses()
+	_, member := consumer.addresses()
+	want := func(when string, parts map[string]string) {
+		t.Helper()
+		for admin, want := range parts {
+			eventually(t, func() error {
+				status, text := get(t, "http://"+admin+"/readyz")
+				wantStatus := http.StatusOK
+				if want != "ok" {
+					wantStatus = http.StatusServiceUnavailable
+				}
+				if status != wantStatus || want != "ok" && (!strings.Contains(text, want+": ") || strings.Contains(text, want+": ok")) {
+					return fmt.Errorf("%s, /readyz says %d %q, want %d and %s", when, status, text, wantStatus, want)
+				}
+				return nil
+			})
+			if status, _ := get(t, "http://"+admin+"/healthz"); status != http.StatusOK {
+				t.Errorf("%s, /healthz says %d", when, status)
+			}
+		}
+	}
+	want("at the start", map[string]string{gateway: "ok", member: "ok"})
+	database.Away(true)
+	want("without the database", map[string]string{gateway: "ok", member: "database"})
+	database.Away(false)
+	want("with the database again", map[string]string{gateway: "ok", member: "ok"})
+	broker.Close()
+	want("without Kafka", map[string]string{gateway: "kafka", member: "kafka"})
+	var number int
+	fmt.Sscan(port, &number)
+	startBroker(t, dir, number)
+	want("with Kafka again", map[string]string{gateway: "ok", member: "ok"})
+	if a, b := producer.stop(), consumer.stop(); a != 0 || b != 0 {
+		t.Errorf("exit codes %d and %d", a, b)
+	}
+}
+
+// startBroker starts a broker on that port, or on a free one if it is 0.
+func startBroker(t *testing.T, dir string, port int) *localkafka.Broker {
+	t.Helper()
+	var options []kfake.Opt
+	if port != 0 {
+		options = append(options, kfake.Ports(port))
+	}
+	broker, err := localkafka.Start(dir, nil, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	return broker
+}

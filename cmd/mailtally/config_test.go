@@ -1,0 +1,174 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// complete is the least that every role is content with.
+var complete = map[string]string{
+	"DATABASE_URL": "postgres://user:hunter2@db/mailtally", "RESEND_WEBHOOK_SECRETS": testSecret,
+}
+
+func TestConfig_Defaults(t *testing.T) {
+	t.Parallel()
+	c, err := loadConfig(complete, needsDatabase|needsSecrets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.secrets) != 1 || !c.brokersDefaulted {
+		t.Errorf("%d secrets, brokers defaulted: %v", len(c.secrets), c.brokersDefaulted)
+	}
+	c.secrets = nil
+	want := config{
+		KafkaBrokers: []string{"localhost:9092"}, KafkaTopic: "email-events", KafkaDeadLetterTopic: "email-events.dead-letter",
+		KafkaGroup: "mailtally", KafkaPartitions: 12,
+		DatabaseURL: "postgres://user:hunter2@db/mailtally", HTTPAddr: ":8080", AdminAddr: ":8081",
+		ResendWebhookSecrets: testSecret, LogLevel: slog.LevelInfo, LogFormat: "json", brokersDefaulted: true,
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+}
+
+// A variable that is set to nothing is one that is not set.
+func TestConfig_Empty(t *testing.T) {
+	t.Parallel()
+	environ := with(complete)
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[config]()) {
+		if name := field.Tag.Get("env"); name != "" && complete[name] == "" {
+			environ[name] = "  "
+		}
+	}
+	empty, err := loadConfig(environ, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unset, err := loadConfig(complete, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty.secrets, unset.secrets = nil, nil
+	if !reflect.DeepEqual(empty, unset) {
+		t.Errorf("got  %+v\nwant %+v", empty, unset)
+	}
+}
+
+func TestConfig_Set(t *testing.T) {
+	t.Parallel()
+	c, err := loadConfig(with(complete, "KAFKA_BROKERS", " a:1, b , ", "RESEND_WEBHOOK_SECRETS", testSecret+", "+testSecret, "LOG_LEVEL", "DEBUG",
+		"KAFKA_SASL_MECHANISM", "SCRAM-SHA-512", "KAFKA_SASL_USERNAME", "u", "KAFKA_SASL_PASSWORD", "p"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(c.KafkaBrokers, []string{"a:1", "b"}) || len(c.secrets) != 2 || c.LogLevel != slog.LevelDebug || c.brokersDefaulted {
+		t.Errorf("got %+v", c)
+	}
+}
+
+// All errors are reported at once, each with the name of its variable, and
+// together they are a usage error.
+func TestConfig_EveryErrorAtOnce(t *testing.T) {
+	t.Parallel()
+	wrong := map[string]string{
+		"KAFKA_BROKERS":               "host:port",
+		"KAFKA_DEAD_LETTER_TOPIC":     "email-events",
+		"KAFKA_PARTITIONS":            "0",
+		"KAFKA_REPLICATION_FACTOR":    "-1",
+		"KAFKA_TLS":                   "maybe",
+		"KAFKA_TLS_CA_FILE":           "/nowhere/ca",
+		"KAFKA_TLS_CERT_FILE":         "/nowhere/cert",
+		"KAFKA_SASL_MECHANISM":        "GSSAPI",
+		"KAFKA_SASL_PASSWORD_FILE":    "/nowhere/password",
+		"DATABASE_URL_FILE":           "/nowhere/url",
+		"HTTP_ADDR":                   "8080",
+		"ADMIN_ADDR":                  "localhost",
+		"RESEND_WEBHOOK_SECRETS_FILE": "/nowhere/secrets",
+		"LOG_LEVEL":                   "loud",
+		"LOG_FORMAT":                  "xml",
+	}
+	p := start(t, wrong, "producer")
+	if code := p.wait(); code != exitUsage {
+		t.Errorf("exit code %d", code)
+	}
+	for name := range wrong {
+		if !strings.Contains(p.stderr.String(), "\n    "+name+": ") {
+			t.Errorf("nothing of %s in\n%s", name, p.stderr)
+		}
+	}
+
+	wrong = map[string]string{
+		"KAFKA_TLS": "true", "KAFKA_TLS_CA_FILE": "/nowhere/ca", "KAFKA_TLS_CERT_FILE": "/nowhere/cert", "KAFKA_TLS_KEY_FILE": "/nowhere/key",
+		"KAFKA_PARTITIONS": "many", "KAFKA_REPLICATION_FACTOR": "all", "DATABASE_URL": "a", "RESEND_WEBHOOK_SECRETS": "b%,",
+	}
+	_, err := loadConfig(wrong, 0)
+	for name := range wrong {
+		if name != "KAFKA_TLS" && !strings.Contains(err.Error(), name) {
+			t.Errorf("nothing of %s in\n%v", name, err)
+		}
+	}
+	if n := strings.Count(err.Error(), "RESEND_WEBHOOK_SECRETS: secret"); n != 2 {
+		t.Errorf("%d wrong secrets of 2 in\n%v", n, err)
+	}
+}
+
+func TestConfig_SecretsFromFiles(t *testing.T) {
+	t.Parallel()
+	file := func(content string) string {
+		name := filepath.Join(t.TempDir(), "secret")
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	c, err := loadConfig(map[string]string{
+		"DATABASE_URL_FILE": file("postgres://user:hunter2@db/mailtally\n"), "RESEND_WEBHOOK_SECRETS_FILE": file(testSecret + "\r\n"),
+		"KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD_FILE": file("p\n"),
+	}, needsDatabase|needsSecrets)
+	if err != nil || c.DatabaseURL != "postgres://user:hunter2@db/mailtally" || len(c.secrets) != 1 || c.KafkaSASLPassword != "p" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	for _, test := range []struct {
+		environ map[string]string
+		want    string
+	}{
+		{with(complete, "DATABASE_URL_FILE", file("x")), "DATABASE_URL_FILE: is set, and so is DATABASE_URL"},
+		{map[string]string{"DATABASE_URL_FILE": file(" \n")}, "is empty"},
+		{map[string]string{"RESEND_WEBHOOK_SECRETS_FILE": "/nowhere"}, "RESEND_WEBHOOK_SECRETS_FILE: open /nowhere: no such file"},
+	} {
+		if _, err := loadConfig(test.environ, 0); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("error %v, want %q in it", err, test.want)
+		}
+	}
+}
+
+// Whatever is wrong with a secret, the error does not hold it.
+func TestConfig_ErrorsHideSecrets(t *testing.T) {
+	t.Parallel()
+	const secret = "s3cr3t"
+	for variable, values := range map[string][]string{
+		"DATABASE_URL": {
+			"s3cr3t", "postgres://user:s3cr3t", "postgres://user:s3cr3t@host:x/db", "postgres://user:s3cr3t@ho st/db", "postgres://user:s3cr3t%zz@host/db",
+			"postgres://user:a@s3cr3t@host:x/db", "postgres://user:a/s3cr3t@host/db", "postgres://user:s3cr3t@host/db?sslmode=x",
+			"postgres://host/db?password=s3cr3t&port=x", "postgres://host/db?password=%zzs3cr3t", "postgres://host/db?s3cr3t", "host=h password = s3cr3t port=x", "password='s3cr3t", "user:s3cr3t@host",
+			"mysql://user:s3cr3t@host/db", "postgres://user:s3cr3t@host/db?pool_max_conns=x",
+		},
+		"RESEND_WEBHOOK_SECRETS": {"whsec_s3cr3t%", "s3cr3t=s3cr3t", "whsec_,s3cr3t!"},
+		"KAFKA_SASL_PASSWORD":    {"s3cr3t"},
+	} {
+		for _, value := range values {
+			// LOG_FORMAT is always wrong.
+			environ := map[string]string{variable: value, "LOG_FORMAT": "xml", "KAFKA_SASL_MECHANISM": "PLAIN"}
+			if _, err := loadConfig(environ, 0); err == nil || strings.Contains(err.Error(), secret) {
+				t.Errorf("%s=%s: error %v", variable, value, err)
+			} else if !strings.Contains(err.Error(), variable+":") && variable != "KAFKA_SASL_PASSWORD" {
+				t.Errorf("%s=%s is taken: %v", variable, value, err)
+			}
+		}
+	}
+}

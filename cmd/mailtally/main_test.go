@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mailtally/mailtally/internal/localkafka"
+	"github.com/mailtally/mailtally/internal/testpg"
+)
+
+// asMain makes a test binary the program itself, for what only a process of its
+// own can show.
+const asMain = "MAILTALLY_TEST_AS_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asMain) != "" {
+		main()
+	}
+	os.Exit(testpg.Run(m))
+}
+
+// patience is for what has to happen; it is never waited for in full.
+const patience = 40 * time.Second
+
+const testSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+// process is a run of the program in this process.
+type process struct {
+	t              *testing.T
+	stdout, stderr *output
+	interrupt      func()
+	ended          chan struct{}
+	code           int // valid once ended is closed
+}
+
+// start runs the program with that environment, and no other, until the test
+// ends or it is stopped.
+func start(t *testing.T, environ map[string]string, args ...string) *process {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{
+		t: t, stdout: newOutput(), stderr: newOutput(),
+		interrupt: cancel,
+		ended:     make(chan struct{}),
+	}
+	go func() {
+		defer close(p.ended)
+		p.code = run(ctx, args, environ, p.stdout, p.stderr)
+	}()
+	t.Cleanup(func() { p.stop() })
+	return p
+}
+
+// wait returns the exit code.
+func (p *process) wait() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Fatalf("it does not end; it printed\n%s%s", p.stdout, p.stderr)
+	}
+	return p.code
+}
+
+// stop ends it as Ctrl-C does.
+func (p *process) stop() int {
+	p.t.Helper()
+	p.interrupt()
+	return p.wait()
+}
+
+// line waits for a line of w, one of p's outputs, and returns its submatches.
+func (p *process) line(w *output, pattern string) []string {
+	p.t.Helper()
+	re := regexp.MustCompile("(?m)" + pattern)
+	deadline := time.After(patience)
+	for {
+		text, more := w.read()
+		if match := re.FindStringSubmatch(text); match != nil {
+			return match
+		}
+		select {
+		case <-more:
+		case <-p.ended:
+			if text, _ := w.read(); re.MatchString(text) {
+				return re.FindStringSubmatch(text)
+			}
+			p.t.Fatalf("it ended with code %d before a line like %q; it printed\n%s%s", p.code, pattern, p.stdout, p.stderr)
+		case <-deadline:
+			p.t.Fatalf("no line like %q; it printed\n%s%s", pattern, p.stdout, p.stderr)
+		}
+	}
+}
+
+// addresses are those that a role logs when it has started.
+func (p *process) addresses() (http, admin string) {
+	p.t.Helper()
+	line := p.line(p.stderr, `^{.*"(?:producer|consumer) started".*}$`)[0]
+	var started struct {
+		HTTP  string `json:"http_addr"`
+		Admin string `json:"admin_addr"`
+	}
+	if err := json.Unmarshal([]byte(line), &started); err != nil {
+		p.t.Fatalf("%v: %s", err, line)
+	}
+	return started.HTTP, started.Admin
+}
+
+// output is what a process writes, for others to wait for.
+type output struct {
+	mu      sync.Mutex
+	text    strings.Builder
+	written chan struct{} // closed, and replaced, with each write
+}
+
+func newOutput() *output { return &output{written: make(chan struct{})} }
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	close(o.written)
+	o.written = make(chan struct{})
+	return o.text.Write(b)
+}
+
+// read returns what is there, in whole lines, and a channel that is closed when
+// there is more.
+func (o *output) read() (string, <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	text := o.text.String()
+	return text[:strings.LastIndexByte(text, '\n')+1], o.written
+}
+
+func (o *output) String() string {
+	text, _ := o.read()
+	return text
+}
+
+// system is a broker and a database, empty, and the environment of the roles
+// that use them.
+func system(t *testing.T) map[string]string {
+	t.Helper()
+	broker, err := localkafka.Start(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(broker.Close)
+	return map[string]string{
+		"KAFKA_BROKERS": broker.Addr(), "DATABASE_URL": testpg.New(t, "empty", nil),
+		"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0",
+		"RESEND_WEBHOOK_SECRETS": testSecret,
+	}
+}
+
+// migrated is a system with schema and topics.
+func migrated(t *testing.T) map[string]string {
+	t.Helper()
+	environ := system(t)
+	if p := start(t, environ, "migrate"); p.wait() != 0 {
+		t.Fatalf("migrate: %s", p.stderr)
+	}
+	return environ
+}
+
+// with is environ with some of it changed.
+func with(environ map[string]string, pairs ...string) map[string]string {
+	changed := maps.Clone(environ)
+	if changed == nil {
+		changed = make(map[string]string)
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		changed[pairs[i]] = pairs[i+1]
+	}
+	return changed
+}
+
+// eventually looks until it gets nil. It is for what cannot be waited for: what
+// another process's state is.
+func eventually(t *testing.T, look func() error) {
+	t.Helper()
+	deadline := time.After(patience)
+	again := time.NewTicker(25 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := look()
+		if err == nil {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatal(err)
+		}
+	}
+}
+
+// same is an error where got is not want.
+func same[T comparable](what string, got, want T) error {
+	if got != want {
+		return fmt.Errorf("%s: got %v, want %v", what, got, want)
+	}
+	return nil
+}

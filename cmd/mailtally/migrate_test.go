@@ -1,0 +1,81 @@
+package main
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/mailtally/mailtally/internal/faults"
+)
+
+// Any number of migrations may run at once, and again.
+func TestMigrate_TenAtOnceAndAgain(t *testing.T) {
+	t.Parallel()
+	environ := system(t)
+	for range 2 {
+		var all []*process
+		for range 10 {
+			all = append(all, start(t, environ, "migrate"))
+		}
+		for _, p := range all {
+			if code := p.wait(); code != 0 || !strings.Contains(p.stdout.String(), "topics email-events and email-events.dead-letter exist") {
+				t.Errorf("exit code %d: %s%s", code, p.stdout, p.stderr)
+			}
+		}
+	}
+	pool := connect(t, environ["DATABASE_URL"])
+	if n := one[int](t, pool, "SELECT count(*) FROM mailtally.email_history"); n != 0 {
+		t.Errorf("%d rows in a new schema", n)
+	}
+	if n := records(t, environ["KAFKA_BROKERS"], "email-events"); n != 0 {
+		t.Errorf("%d records in a new topic", n)
+	}
+}
+
+// A database and a broker that come a little later are waited for.
+func TestMigrate_Waits(t *testing.T) {
+	t.Parallel()
+	environ := system(t)
+	u, err := url.Parse(environ["DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	database, broker := faults.NewProxy(t, u.Host), faults.NewProxy(t, environ["KAFKA_BROKERS"])
+	database.Away(true)
+	broker.Away(true)
+	u.Host = database.Addr()
+	p := start(t, with(environ, "DATABASE_URL", u.String(), "KAFKA_BROKERS", broker.Addr()), "migrate")
+	p.line(p.stderr, "not there yet.*PostgreSQL")
+	database.Away(false)
+	p.line(p.stdout, "schema mailtally is up to date")
+	p.line(p.stderr, "not there yet.*Kafka")
+	broker.Away(false)
+	if code := p.wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, p.stderr)
+	}
+}
+
+// What no waiting mends is an error at once, and one that does not tell the
+// password.
+func TestMigrate_Refused(t *testing.T) {
+	t.Parallel()
+	environ := system(t)
+	u, err := url.Parse(environ["DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword("mailtally", "s3cr3t")
+	p := start(t, with(environ, "DATABASE_URL", u.String()), "migrate")
+	if code := p.wait(); code != exitFailure || strings.Contains(p.stderr.String(), "not there yet") ||
+		!strings.Contains(p.stderr.String(), "check that PostgreSQL runs there, and DATABASE_URL") {
+		t.Errorf("exit code %d: %s", code, p.stderr)
+	}
+	p = start(t, with(environ, "KAFKA_REPLICATION_FACTOR", "7"), "migrate")
+	if code := p.wait(); code != exitFailure || strings.Contains(p.stderr.String(), "not there yet") ||
+		!strings.Contains(p.stderr.String(), `create Kafka topic "email-events" on `+environ["KAFKA_BROKERS"]+": INVALID_REPLICATION_FACTOR") {
+		t.Errorf("exit code %d: %s", code, p.stderr)
+	}
+	if strings.Contains(p.stderr.String(), "s3cr3t") {
+		t.Errorf("the password is in %s", p.stderr)
+	}
+}

@@ -27,7 +27,7 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 	options := []kgo.Opt{
 		kgo.SeedBrokers(c.KafkaBrokers...),
 		kgo.ClientID("mailtally"),
-		kgo.WithLogger(kslog.New(log.With("component", "kafka client"))),
+		kgo.WithLogger(quietLogger{kslog.New(log.With("component", "kafka client"))}),
 	}
 	if reg != nil {
 		options = append(options, kgo.WithHooks(kprom.NewMetrics("mailtally_kafka", kprom.Registerer(reg))))
@@ -51,6 +51,17 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 
 // tlsConfig reads the files of KAFKA_TLS_…, and reports all that is wrong with
 // them.
+// quietLogger passes the Kafka client's information on only where debug is asked
+// for: it speaks of every step, and the roles say what matters of it.
+type quietLogger struct{ kgo.Logger }
+
+func (l quietLogger) Level() kgo.LogLevel {
+	if level := l.Logger.Level(); level != kgo.LogLevelInfo {
+		return level
+	}
+	return kgo.LogLevelWarn
+}
+
 func tlsConfig(c config) (*tls.Config, []error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	var errs []error

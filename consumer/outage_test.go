@@ -2,20 +2,13 @@ package consumer_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/tracking"
 )
 
@@ -216,172 +209,5 @@ func TestI4_NothingSilentlyDropped(t *testing.T) {
 		if got := header(letter, "source-topic") + "/" + header(letter, "source-partition") + "/" + header(letter, "source-offset"); got != at {
 			t.Errorf("%s: source is %s, want %s", header(letter, "reason"), got, at)
 		}
-	}
-}
-
-// Kafka cuts every connection, and again: the member goes on when it can.
-func TestConsumer_KafkaAway(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t)
-	m := s.start(&tracking.Store{Pool: s.pool}, func(o *consumer.Options) { o.MaxBatch = 5 })
-	s.joined(1)
-	email := uuid.New()
-	for n := range 60 {
-		if n%20 == 10 {
-			s.cutKafka()
-		}
-		s.produce(webhook(email, tracking.Opened, n))
-	}
-	s.committed()
-	m.stop()
-	s.reconciled(m)
-	if n := s.number("SELECT open_count FROM mailtally.email WHERE id = $1", email); n != 60 {
-		t.Errorf("open_count is %d, want 60", n)
-	}
-}
-
-// The lag is the records behind the committed offset, also for a group that has
-// never committed and after retention has removed what was not consumed.
-func TestConsumer_Lag(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t)
-	email := uuid.New() // one partition's
-	records := make([]*kgo.Record, 10)
-	for n := range records {
-		records[n] = webhook(email, tracking.Opened, n)
-	}
-	s.produce(records...)
-	pool, proxy := s.proxied()
-	proxy.Away(true) // so that nothing is ever committed
-	m := s.start(&tracking.Store{Pool: pool})
-	s.until("a lag of 10", func() bool { return sum(t, "mailtally_consumer_lag", m) == 10 })
-
-	if err := s.broker.Cluster.DeleteRecords(topic, records[0].Partition, 4); err != nil {
-		t.Fatal(err)
-	}
-	s.until("a lag of 6", func() bool { return sum(t, "mailtally_consumer_lag", m) == 6 })
-	proxy.Away(false)
-	s.until("no lag", func() bool { return sum(t, "mailtally_consumer_lag", m) == 0 })
-	m.stop()
-}
-
-// Topics that are deleted and made anew have other ids: the member finds them.
-func TestConsumer_TopicsMadeAnew(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t)
-	m := s.start(&tracking.Store{Pool: s.pool})
-	email := uuid.New()
-	s.produce(webhook(email, tracking.Opened, 1), record("k", "msg_2", "no JSON"))
-	s.committed()
-
-	for name, n := range map[string]int32{topic: partitions, deadLetter: 1} {
-		if _, err := s.admin.DeleteTopic(s.ctx, name); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.admin.CreateTopic(s.ctx, n, 1, nil, name); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.client.PurgeTopicsFromProducing(topic)
-	s.produce(webhook(email, tracking.Opened, 3), record("k", "msg_4", "no JSON"))
-	s.until("the new records to be counted", func() bool { return sum(t, "mailtally_events_consumed_total", m) == 4 })
-	s.committed()
-	m.stop()
-	s.reconciled(m)
-	if n := len(s.deadLetters()); n != 1 {
-		t.Errorf("%d dead letters in the new topic, want 1", n)
-	}
-}
-
-// A record that is too large for the dead-letter topic leaves word of itself.
-func TestI4_DeadLetterTooLarge(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t)
-	fault := s.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: deadLetter, Err: kerr.MessageTooLarge})
-	s.produce(record("k", "msg_1", "no JSON"))
-	m := s.start(&tracking.Store{Pool: s.pool})
-	s.committed()
-	m.stop()
-	if fault.Hits() != 1 {
-		t.Fatalf("Kafka refused %d records, want 1", fault.Hits())
-	}
-	letters := s.deadLetters()
-	if len(letters) != 1 || letters[0].Value != nil || header(letters[0], "reason") != "not_json" || header(letters[0], "value-omitted") == "" || header(letters[0], "source-offset") != "0" {
-		t.Errorf("dead letters: %v", letters)
-	}
-	s.reconciled(m)
-}
-
-// A member ends in time whatever does not answer: PostgreSQL, or Kafka in the
-// middle of a dead letter.
-func TestConsumer_StopsInTimeWhenNothingAnswers(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]func(*system) (*member, <-chan struct{}){
-		"PostgreSQL": func(s *system) (*member, <-chan struct{}) {
-			pool, proxy := s.proxied()
-			mute, end := make(chan struct{}), make(chan struct{})
-			s.t.Cleanup(func() { close(end) })
-			var once sync.Once
-			proxy.OnRequest(func([]byte) bool {
-				once.Do(func() { close(mute) })
-				<-end
-				return false
-			})
-			s.produce(webhook(uuid.New(), tracking.Opened, 1))
-			return s.start(&tracking.Store{Pool: pool}), mute
-		},
-		"Kafka": func(s *system) (*member, <-chan struct{}) {
-			s.produce(record("k", "msg_1", "no JSON"))
-			cut := make(chan struct{})
-			var once sync.Once
-			s.broker.Cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-				s.broker.Cluster.KeepControl()
-				once.Do(func() { close(cut) })
-				return nil, errors.New("cut"), true
-			})
-			return s.start(&tracking.Store{Pool: s.pool}), cut
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := newSystem(t)
-			m, stuck := test(s)
-			<-stuck
-			stopped := make(chan struct{})
-			go func() {
-				m.stop()
-				close(stopped)
-			}()
-			select {
-			case <-stopped:
-			case <-time.After(25 * time.Second): // the README says 20
-				t.Fatal("the member does not stop")
-			}
-			if n := s.uncommitted(); n != 1 {
-				t.Errorf("%d records uncommitted, want the one", n)
-			}
-		})
-	}
-}
-
-// An event's time is judged by when its webhook was received, which may be long
-// before the record was written: by a replay, say.
-func TestConsumer_ReceivedAt(t *testing.T) {
-	t.Parallel()
-	s := newSystem(t)
-	email := uuid.New()
-	ahead := webhook(email, tracking.Opened, 1) // in March; received in January
-	for i := range ahead.Headers {
-		if ahead.Headers[i].Key == "received-at" {
-			ahead.Headers[i].Value = []byte("2026-01-01T12:00:00Z")
-		}
-	}
-	s.produce(ahead, webhook(email, tracking.Opened, 2))
-	m := s.start(&tracking.Store{Pool: s.pool})
-	s.committed()
-	m.stop()
-	s.reconciled(m)
-	if letters := s.deadLetters(); len(letters) != 1 || header(letters[0], "reason") != "time_out_of_range" {
-		t.Errorf("dead letters: %v", letters)
 	}
 }

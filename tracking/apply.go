@@ -5,14 +5,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -58,8 +55,8 @@ type Result struct {
 // Apply applies events to the tally in one transaction: when it returns nil they
 // are committed, each new one counted once and each known one not again. When it
 // returns an error nothing is; the same events may be applied again, here or by
-// any other writer. An error that is [ErrRefused] will come again for the same
-// events, any other may pass: see [RetryReason].
+// any other writer. A *[RefusedError] will come again for the same events, any
+// other may pass: see [RetryReason].
 //
 // Where the connection is lost at the commit, so that nobody said how it ended,
 // Apply asks the database for as long as ctx lasts and a few seconds more. If
@@ -138,24 +135,6 @@ const defaultTimeout = 30 * time.Second
 
 // timeout is the most that a statement may take.
 func (s *Store) timeout() time.Duration { return cmp.Or(s.statementTimeout, defaultTimeout) }
-
-// endZombies ends transactions that have stood in the middle of COPY's data for
-// longer than any statement may take: their writers are stopped, and hold rows
-// that others wait for. A role may end its own sessions. It is called when a
-// batch was not applied in time, and is of no harm when that had another cause.
-func (s *Store) endZombies(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	// The batch's own error is reported; this is for the next one.
-	_, _ = s.Pool.Exec(ctx, `
-		SELECT pg_terminate_backend(pid)
-		  FROM pg_stat_activity
-		 WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
-		   AND state = 'active' AND wait_event = 'ClientRead'
-		   AND query LIKE '%COPY mailtally.email_event %'
-		   AND query_start < clock_timestamp() - $1 * interval '1 ms'`,
-		pgx.QueryExecModeExec, s.timeout().Milliseconds())
-}
 
 // tally changes the rows of mailtally.email, in two passes.
 //
@@ -394,42 +373,4 @@ func (b *batch) result() Result {
 		r.Duplicate[t]--
 	}
 	return r
-}
-
-// committed asks, on another connection, whether a batch whose connection was
-// lost at the commit is committed, and by us. It asks until the server knows, for
-// as long as ctx lasts and a few seconds more, as ctx's end may be what cut the
-// connection off.
-//
-// The transaction's id alone does not prove it: a server that crashed gives an id
-// again whose transaction it has forgotten. So the rows decide whether the events
-// are counted, and the id whose report it is.
-func (s *Store) committed(ctx context.Context, b *batch) bool {
-	status, err := s.fate(ctx, b.xid)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	if err != nil {
-		status, err = s.fate(ctx, b.xid)
-	}
-	if err != nil || status != "committed" {
-		return false
-	}
-	missing := true
-	err = s.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		r := conn.Conn().PgConn().ExecParams(ctx, missingEvents, keyParams(b.applied), nil, binaryFormat, binaryFormat).Read()
-		missing = r.Err != nil || r.Rows[0][0][0] != 0
-		return r.Err
-	})
-	return err == nil && !missing
-}
-
-// fate is how the transaction ended, asked until it has or ctx does.
-func (s *Store) fate(ctx context.Context, xid string) (string, error) {
-	return backoff.Retry(ctx, func() (status string, err error) {
-		err = s.Pool.QueryRow(ctx, "SELECT coalesce(pg_xact_status($1::text::xid8), 'too long ago')", pgx.QueryExecModeExec, xid).Scan(&status)
-		if err == nil && status == "in progress" {
-			err = errors.New(status)
-		}
-		return status, err
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)), backoff.WithMaxElapsedTime(0))
 }

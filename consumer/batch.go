@@ -70,57 +70,53 @@ func (c *Consumer) workOff(ctx context.Context, items []item) (left []item, err 
 		alone, err := c.apply(ctx, items[:n])
 		var refusal *tracking.RefusedError
 		switch {
-		case err == nil:
-			items = items[n:]
-			if !alone { // a refused row seldom comes alone
-				c.limit = min(c.limit+c.limit/4+1, c.maxBatch)
-			}
 		case errors.As(err, &refusal):
 			c.limit = n / 2 // n > 1: a single one is no error
-		case tracking.RetryReason(err) == tracking.RetryTimeout:
+			continue
+		case err != nil && tracking.RetryReason(err) == tracking.RetryTimeout:
 			c.limit = max(1, n/2)
 			return items, err
-		default:
+		case err != nil:
 			return items, err
+		}
+		if dead, err := c.deadLetter(ctx, items[:n]); err != nil {
+			c.metrics.retries.WithLabelValues(retryDeadLetter).Inc()
+			return items[dead:], err // what comes before it is applied
+		}
+		items = items[n:]
+		if !alone { // a refused row seldom comes alone
+			c.limit = min(c.limit+c.limit/4+1, c.maxBatch)
 		}
 	}
 	return nil, nil
 }
 
-// apply applies the events of items in one transaction, and then sets aside what
-// cannot be counted. alone says that the only event was one which PostgreSQL
-// refuses for good; one among others is a *[tracking.RefusedError].
+// apply applies the events of items in one transaction. alone says that the only
+// one was an event which PostgreSQL refuses for good, and which is marked so; one
+// among others is a *[tracking.RefusedError].
 func (c *Consumer) apply(ctx context.Context, items []item) (alone bool, err error) {
 	events := make([]tracking.Event, 0, len(items))
-	var dead []item
-	for _, i := range items {
-		if i.why == nil {
-			events = append(events, i.event)
-		} else {
-			dead = append(dead, i)
+	last := 0
+	for i := range items {
+		if items[i].why == nil {
+			events = append(events, items[i].event)
+			last = i
 		}
 	}
-	if len(events) > 0 {
-		start := time.Now()
-		result, err := c.store.Apply(ctx, events)
-		var refusal *tracking.RefusedError
-		switch {
-		case err == nil:
-			c.metrics.countApplied(items, result, time.Since(start))
-		case errors.As(err, &refusal) && len(events) == 1:
-			alone = true
-			for _, i := range items {
-				if i.why == nil {
-					i.why = &tracking.DropError{Reason: tracking.Refused, Type: i.event.Type, Detail: refusal.Detail()}
-					dead = append(dead, i)
-				}
-			}
-		case refusal != nil:
-			return false, err
-		default:
-			c.metrics.retries.WithLabelValues(tracking.RetryReason(err)).Inc()
-			return false, err
-		}
+	if len(events) == 0 {
+		return false, nil
 	}
-	return alone, c.deadLetter(ctx, dead)
+	start := time.Now()
+	result, err := c.store.Apply(ctx, events)
+	var refusal *tracking.RefusedError
+	switch {
+	case err == nil:
+		c.metrics.countApplied(items, result, time.Since(start))
+	case errors.As(err, &refusal) && len(events) == 1:
+		items[last].why = &tracking.DropError{Reason: tracking.Refused, Type: events[0].Type, Detail: refusal.Detail()}
+		return true, nil
+	case refusal == nil:
+		c.metrics.retries.WithLabelValues(tracking.RetryReason(err)).Inc()
+	}
+	return false, err
 }

@@ -39,8 +39,11 @@ const (
 	defaultMaxBatch = 5_000
 
 	// batchTimeout bounds the work on one batch, since a rebalance of the group
-	// waits for it: half of what Kafka gives a member to rejoin.
+	// waits for it. After it come at the most ten seconds in which the store looks
+	// into what happened, and commitTimeout: together less than the minute that
+	// Kafka gives a member to rejoin.
 	batchTimeout     = 30 * time.Second
+	commitTimeout    = 10 * time.Second
 	rebalanceTimeout = 60 * time.Second
 
 	// sessionTimeout is how long a member that was killed keeps its partitions.
@@ -53,9 +56,6 @@ const (
 	// then on leaving its group.
 	stopTimeout  = 10 * time.Second
 	leaveTimeout = 5 * time.Second
-
-	// commitTimeout bounds a commit of offsets.
-	commitTimeout = 10 * time.Second
 
 	// What is fetched ahead of the batch in hand: so much compressed, as it lies
 	// in Kafka, from so many brokers at once. Webhooks are several times as large
@@ -77,6 +77,7 @@ type Consumer struct {
 	metrics         *metrics
 	log             *slog.Logger
 	assigned        assignment
+	abort           context.CancelFunc // ends what Close would wait for
 }
 
 // New makes a member; [Consumer.Run] has it join its group. It connects to
@@ -95,8 +96,11 @@ func New(o Options) (*Consumer, error) {
 		c.maxBatch = defaultMaxBatch
 	}
 	c.limit = c.maxBatch
+	base, abort := context.WithCancel(context.Background())
+	c.abort = abort
 	var err error
 	c.client, err = kgo.NewClient(append(slices.Clip(o.Kafka),
+		kgo.WithContext(base),
 		kgo.ConsumeTopics(o.Topic),
 		kgo.ConsumerGroup(o.Group),
 		// A group that has never committed counts from the beginning.
@@ -119,6 +123,7 @@ func New(o Options) (*Consumer, error) {
 		kgo.AllowIdempotentProduceCancellation(),
 	)...)
 	if err != nil {
+		abort()
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
 	return c, nil
@@ -220,7 +225,9 @@ func (c *Consumer) rewind(items []item) {
 
 // fetchError joins the errors of partitions that brought no records. kgo goes on
 // by itself; the error makes the loop pause, rather than spin. Only to a topic
-// that was deleted and made anew it has to be sent: its id is another.
+// that was deleted and made anew it has to be sent: its id is another. (Offsets
+// of a batch in hand may be committed to it by name, which skips as many of its
+// first records: a group should be stopped before its topic is deleted.)
 func (c *Consumer) fetchError(fetches kgo.Fetches) error {
 	var errs []error
 	anew := false
@@ -262,5 +269,6 @@ func (c *Consumer) Close() {
 		c.log.Warn("group not left: the broker gives the partitions to others when the session times out",
 			"group", c.group, "session_timeout", sessionTimeout.String(), "error", err)
 	}
+	c.abort() // a broker that did not answer until now need not be waited for
 	c.client.CloseAllowingRebalance()
 }

@@ -16,16 +16,20 @@ import (
 // topic's max.message.bytes to the same.
 const deadLetterMaxBytes = 2 << 20
 
-// deadLetter returns when Kafka has acknowledged a dead letter for each of
-// items: the record as it was, and why and where it was dropped. It may be
-// written twice, when a batch is done again.
-func (c *Consumer) deadLetter(ctx context.Context, items []item) error {
-	if len(items) == 0 {
-		return nil
+// deadLetter returns when Kafka has acknowledged a dead letter for each of items
+// that cannot be counted: the record as it was, and why and where it was dropped.
+// It may be written twice, when a batch is done again. If it fails, first is the
+// index of the first of them.
+func (c *Consumer) deadLetter(ctx context.Context, items []item) (first int, err error) {
+	first = slices.IndexFunc(items, func(i item) bool { return i.why != nil })
+	if first < 0 {
+		return 0, nil
 	}
-	letters := make([]*kgo.Record, len(items))
-	for n, i := range items {
-		letters[n] = c.letter(i)
+	var letters []*kgo.Record
+	for _, i := range items[first:] {
+		if i.why != nil {
+			letters = append(letters, c.letter(i))
+		}
 	}
 	results := c.client.ProduceSync(ctx, letters...)
 	for n := range results {
@@ -42,23 +46,31 @@ func (c *Consumer) deadLetter(ctx context.Context, items []item) error {
 			// The topic was deleted and made anew: kgo has to be told to forget it.
 			c.client.PurgeTopicsFromProducing(c.deadLetterTopic)
 		}
-		return fmt.Errorf("write %d dead letters to topic %q: %w", len(letters), c.deadLetterTopic, err)
+		return first, fmt.Errorf("write %d dead letters to topic %q: %w", len(letters), c.deadLetterTopic, err)
 	}
-	for _, i := range items {
+	for _, i := range items[first:] {
+		if i.why == nil {
+			continue
+		}
 		c.metrics.countDropped(i.why)
 		c.log.Info("event dropped to the dead-letter topic", "reason", string(i.why.Reason), "type", i.why.Type.String(),
 			"topic", i.record.Topic, "partition", i.record.Partition, "offset", i.record.Offset)
 	}
-	return nil
+	return first, nil
 }
+
+// added are the headers of a dead letter that its record did not have; one that
+// was put back from there, and is dropped again, has only the newest.
+var added = []string{"reason", "detail", "source-topic", "source-partition", "source-offset", "value-omitted"}
 
 func (c *Consumer) letter(i item) *kgo.Record {
 	r := i.record
+	headers := slices.DeleteFunc(slices.Clone(r.Headers), func(h kgo.RecordHeader) bool { return slices.Contains(added, h.Key) })
 	return &kgo.Record{
 		Topic: c.deadLetterTopic,
 		Key:   r.Key,
 		Value: r.Value,
-		Headers: append(slices.Clone(r.Headers),
+		Headers: append(headers,
 			kgo.RecordHeader{Key: "reason", Value: []byte(i.why.Reason)},
 			kgo.RecordHeader{Key: "detail", Value: []byte(i.why.Detail)},
 			kgo.RecordHeader{Key: "source-topic", Value: []byte(r.Topic)},

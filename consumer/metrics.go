@@ -22,6 +22,10 @@ type metrics struct {
 	lag                          *prometheus.GaugeVec
 }
 
+// retryDeadLetter is the reason to try a batch again that is Kafka's: its dead
+// letters were not acknowledged. The others are tracking's.
+const retryDeadLetter = "dead_letter"
+
 func newMetrics(reg prometheus.Registerer) *metrics {
 	with := promauto.With(reg)
 	byType := func(name, help string) *prometheus.CounterVec {
@@ -84,7 +88,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			m.dropped.WithLabelValues(t.String(), string(reason))
 		}
 	}
-	for _, reason := range tracking.RetryReasons() {
+	for _, reason := range append(tracking.RetryReasons(), retryDeadLetter) {
 		m.retries.WithLabelValues(reason)
 	}
 	return m

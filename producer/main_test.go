@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -105,6 +106,11 @@ func newGateway(t testing.TB, o gatewayOptions) *gateway {
 			t.Error(err)
 		}
 		g.producer.Close()
+		// Close does not wait for handlers that are about to return.
+		deadline := time.Now().Add(10 * time.Second)
+		for g.producer.held.bytes.Load() != 0 && time.Now().Before(deadline) {
+			runtime.Gosched()
+		}
 		if held := g.producer.held.bytes.Load(); held != 0 {
 			t.Errorf("%d bytes are held at the end", held)
 		}

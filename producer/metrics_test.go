@@ -84,7 +84,7 @@ func TestMetricsCountEachResult(t *testing.T) {
 // Whatever is sent, no series is made: the label sets are closed.
 func TestHostileInputMakesNoSeries(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
-	g.want(http.StatusNoContent, sentWebhook{}) // kgo's own metrics have a series for each topic
+	g.want(http.StatusNoContent, sentWebhook{})
 	g.want(http.StatusNoContent, sentWebhook{body: []byte("{}")})
 	before := series(t, g.registry)
 	handler := g.producer.Handler()
@@ -144,7 +144,10 @@ func series(t testing.TB, registry *prometheus.Registry) int {
 	}
 	n := 0
 	for _, family := range families {
-		n += len(family.GetMetric())
+		// kgo's have a series for each topic, and come when its hooks have run.
+		if !strings.HasPrefix(family.GetName(), "mailtally_kafka_") {
+			n += len(family.GetMetric())
+		}
 	}
 	return n
 }

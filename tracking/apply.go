@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -89,7 +90,8 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 		err = nil
 	}
 	if err != nil {
-		if RetryReason(err) == RetryTimeout {
+		// Where ctx was cancelled, rather than run out, there is no next batch.
+		if RetryReason(err) == RetryTimeout && !errors.Is(ctx.Err(), context.Canceled) {
 			s.endZombies(ctx)
 		}
 		return Result{}, fmt.Errorf("tracking: apply %d events: %w", len(events), classify(err))

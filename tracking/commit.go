@@ -7,6 +7,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -59,9 +60,15 @@ func (s *Store) committed(ctx context.Context, b *batch) bool {
 func (s *Store) fate(ctx context.Context, xid string) (string, error) {
 	return backoff.Retry(ctx, func() (status string, err error) {
 		err = s.Pool.QueryRow(ctx, "SELECT coalesce(pg_xact_status($1::text::xid8), 'too long ago')", pgx.QueryExecModeExec, xid).Scan(&status)
-		if err == nil && status == "in progress" {
+		var pg *pgconn.PgError
+		switch {
+		case err == nil && status == "in progress":
 			err = errors.New(status)
+		case errors.As(err, &pg) && sqlClass(pg) == "22": // an id from the future: another server's, after a failover
+			err = backoff.Permanent(err)
 		}
 		return status, err
-	}, backoff.WithBackOff(backoff.NewConstantBackOff(20*time.Millisecond)), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(&backoff.ExponentialBackOff{
+		InitialInterval: 20 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: time.Second,
+	}), backoff.WithMaxElapsedTime(0))
 }

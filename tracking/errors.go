@@ -34,7 +34,8 @@ var errUnexpected = errors.New("unexpected")
 // classify marks an error as a RefusedError by its SQLSTATE (PostgreSQL's
 // appendix A). Only what a row's content can cause counts. The rest of classes
 // 22 and 23, such as a not-null column that an operator has added, would refuse
-// every row alike: that is a fault of the schema, and mending it helps.
+// every row alike: that is a fault of the schema, and mending it helps. A check
+// is the operator's own word on what may be stored: mailtally has none.
 func classify(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
@@ -78,14 +79,18 @@ func RetryReasons() []string {
 // RetryReason says why an error of [Store.Apply] that is no [RefusedError] may
 // pass.
 func RetryReason(err error) string {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return RetryTimeout
-	}
-	if errors.Is(err, errUnexpected) {
-		return RetryOther
-	}
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	answered := errors.As(err, &pg)
+	var dial *pgconn.ConnectError
+	switch {
+	case answered:
+	case errors.As(err, &dial):
+		return RetryConnection
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return RetryTimeout
+	case errors.Is(err, errUnexpected):
+		return RetryOther
+	default:
 		return RetryConnection
 	}
 	if pg.Code == "57014" { // query_canceled, as by statement_timeout

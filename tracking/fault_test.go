@@ -80,6 +80,8 @@ func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
 			direct := newPool(t)
 			proxy := faults.NewProxy(t, direct.Config().ConnConfig.Host+fmt.Sprintf(":%d", direct.Config().ConnConfig.Port))
 			stalled, end := make(chan struct{}), make(chan struct{})
+			release := sync.OnceFunc(func() { close(end) })
+			defer release()
 			var copying atomic.Bool
 			var hold sync.Once
 			proxy.OnRequest(func(chunk []byte) bool {
@@ -120,7 +122,7 @@ func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
 				t.Errorf("%d first opens, want 1", r.FirstOpens)
 			}
 			proxy.OnRequest(nil) // it may ask what became of its transaction
-			close(end)
+			release()
 			if err := <-zombie; err == nil {
 				t.Error("the cut-off writer believes that it has committed")
 			}

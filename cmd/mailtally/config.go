@@ -136,6 +136,9 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	if c.KafkaSASLMechanism != "" && (c.KafkaSASLUsername == "" || c.KafkaSASLPassword == "") {
 		problem("KAFKA_SASL_MECHANISM", "needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
 	}
+	if c.KafkaSASLMechanism == "" && (c.KafkaSASLUsername != "" || c.KafkaSASLPassword != "") {
+		problem("KAFKA_SASL_MECHANISM", "is not set, but KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD is: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+	}
 	if !slices.Contains([]string{"json", "text"}, c.LogFormat) {
 		problem("LOG_FORMAT", "%q is none of json, text", c.LogFormat)
 	}

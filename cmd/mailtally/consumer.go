@@ -31,7 +31,7 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 	if err != nil {
 		return err
 	}
-	defer pool.Close()
+	defer atMost(poolCloseTimeout, log, "the database connections", pool.Close)
 	kafka, err := kafkaOptions(c, reg, log)
 	if err != nil {
 		return err

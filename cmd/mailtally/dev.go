@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -87,7 +86,7 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 	if err != nil {
 		return err
 	}
-	defer atMost(time.Second, log, "the database connections", pool.Close)
+	defer atMost(poolCloseTimeout, log, "the database connections", pool.Close)
 	if err := prepare(ctx, c, pool, log); err != nil {
 		return whyEnded(user, ctx, err)
 	}

@@ -113,12 +113,8 @@ func TestDev(t *testing.T) {
 		}
 	}
 	pool.Close()
-	begin := time.Now()
-	if code := p.stop(); code != 0 || p.stderr.String() != "" {
+	if code := p.stop(); code != 0 || strings.Contains(p.stderr.String(), "gave up") {
 		t.Errorf("exit code %d, %q", code, p.stderr)
-	}
-	if took := time.Since(begin); took > 10*time.Second {
-		t.Errorf("it took %v to end", took)
 	}
 	if err := gone(environ, folder); err != nil {
 		t.Error(err)

@@ -34,12 +34,13 @@ func printWelcome(w io.Writer, c config, parts *parts, data string) {
 		fmt.Fprintf(w, "%s=%s\n", line[0], line[1])
 	}
 	fmt.Fprint(w, `
-With these lines exported in another terminal:
+With these lines exported in another terminal (mailtally: go run ./cmd/mailtally):
     psql "$DATABASE_URL" -c 'SELECT * FROM mailtally.email_history LIMIT 5'
     ADMIN_ADDR=127.0.0.1:0 mailtally consumer      joins the group and takes over partitions
     mailtally simulate -rate 1000                  sends more
     curl $ADMIN_ADDR/metrics
 
+The numbers are this process's own: what another consumer applies counts there.
 Received are all webhooks, also the forged and the untracked, which go no further.
 
 `)

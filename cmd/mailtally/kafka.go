@@ -49,8 +49,6 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 	return options, nil
 }
 
-// tlsConfig reads the files of KAFKA_TLS_…, and reports all that is wrong with
-// them.
 // quietLogger passes the Kafka client's information on only where debug is asked
 // for: it speaks of every step, and the roles say what matters of it.
 type quietLogger struct{ kgo.Logger }
@@ -62,6 +60,8 @@ func (l quietLogger) Level() kgo.LogLevel {
 	return kgo.LogLevelWarn
 }
 
+// tlsConfig reads the files of KAFKA_TLS_…, and reports all that is wrong with
+// them.
 func tlsConfig(c config) (*tls.Config, []error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	var errs []error

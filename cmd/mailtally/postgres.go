@@ -64,6 +64,10 @@ func openPool(ctx context.Context, url string, reg prometheus.Registerer) (*pgxp
 	return pool, nil
 }
 
+// poolCloseTimeout bounds the wait for connections to a PostgreSQL that does not
+// answer, when a role ends.
+const poolCloseTimeout = time.Second
+
 // partitionInterval is how often a member sees to it that the coming months have
 // their partitions. They are made months ahead, so a failure has time.
 const partitionInterval = time.Hour

@@ -85,7 +85,8 @@ const staleFetch = time.Hour
 // keeps what the first one made.
 //
 // The download can't be interrupted. When ctx ends, fetch returns and the
-// download ends in the background, with nothing left on the disk.
+// download ends in the background; where the process ends first, a later fetch
+// removes what it left in the cache.
 func fetch(ctx context.Context, version embeddedpostgres.PostgresVersion, major int, home string, acct *account) error {
 	cache := filepath.Dir(home)
 	if err := acct.makeDir(cache); err != nil {

@@ -4,17 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
-
-	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/mailtally/mailtally/internal/faults"
 	"github.com/mailtally/mailtally/internal/localkafka"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 func TestAdminHandler(t *testing.T) {
@@ -86,13 +85,17 @@ func TestReady(t *testing.T) {
 	database := faults.NewProxy(t, u.Host)
 	u.Host = database.Addr()
 
-	// A broker of its own, which comes back on the same port with the same data.
-	dir := t.TempDir()
-	broker := startBroker(t, dir, 0)
-	_, port, err := net.SplitHostPort(broker.Addr())
+	// A broker of its own, which cuts all connections while it is away.
+	broker, err := localkafka.Start(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(broker.Close)
+	var away atomic.Bool
+	broker.Cluster.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
+		broker.Cluster.KeepControl()
+		return nil, errors.New("away"), away.Load()
+	})
 	environ = with(environ, "DATABASE_URL", u.String(), "KAFKA_BROKERS", broker.Addr())
 	if start(t, environ, "migrate").wait() != 0 {
 		t.Fatal("migrate failed")
@@ -124,28 +127,11 @@ func TestReady(t *testing.T) {
 	want("without the database", map[string]string{gateway: "ok", member: "database"})
 	database.Away(false)
 	want("with the database again", map[string]string{gateway: "ok", member: "ok"})
-	broker.Close()
+	away.Store(true)
 	want("without Kafka", map[string]string{gateway: "kafka", member: "kafka"})
-	var number int
-	fmt.Sscan(port, &number)
-	startBroker(t, dir, number)
+	away.Store(false)
 	want("with Kafka again", map[string]string{gateway: "ok", member: "ok"})
 	if a, b := producer.stop(), consumer.stop(); a != 0 || b != 0 {
 		t.Errorf("exit codes %d and %d", a, b)
 	}
-}
-
-// startBroker starts a broker on that port, or on a free one if it is 0.
-func startBroker(t *testing.T, dir string, port int) *localkafka.Broker {
-	t.Helper()
-	var options []kfake.Opt
-	if port != 0 {
-		options = append(options, kfake.Ports(port))
-	}
-	broker, err := localkafka.Start(dir, nil, options...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(broker.Close)
-	return broker
 }

@@ -116,7 +116,7 @@ func New(o Options) (*Consumer, error) {
 		kgo.OnPartitionsRevoked(c.onRevoked),
 		kgo.OnPartitionsLost(c.onLost),
 		// For dead letters; acks=all and idempotence are kgo's defaults.
-		kgo.ProducerBatchMaxBytes(deadLetterMaxBytes),
+		kgo.ProducerBatchMaxBytes(DeadLetterMaxBytes),
 		kgo.RecordDeliveryTimeout(batchTimeout),
 		// One that was sent and not answered is given up too, rather than waited for
 		// while the group cannot rebalance. It is written again, perhaps twice.

@@ -11,10 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// deadLetterMaxBytes is more than Kafka's default limit for a record (1 MiB), so
-// that a record fits with the headers that are added. mailtally migrate sets the
-// topic's max.message.bytes to the same.
-const deadLetterMaxBytes = 2 << 20
+// DeadLetterMaxBytes is what the dead-letter topic's max.message.bytes should be:
+// Kafka's default limit for a record (1 MiB) and as much again, so that a record
+// fits with the headers that are added. No larger one is sent.
+const DeadLetterMaxBytes = 2 << 20
 
 // deadLetter returns when Kafka has acknowledged a dead letter for each of items
 // that cannot be counted: the record as it was, and why and where it was dropped.

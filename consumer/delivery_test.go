@@ -25,6 +25,22 @@ func (f storeFunc) Apply(ctx context.Context, events []tracking.Event) (tracking
 	return f(ctx, events)
 }
 
+// held is a store that keeps its first batch in hand until release is closed.
+func held(real consumer.Store) (store consumer.Store, inHand <-chan struct{}, release chan<- struct{}) {
+	taken, let := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	return storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		once.Do(func() {
+			close(taken)
+			select {
+			case <-let:
+			case <-ctx.Done():
+			}
+		})
+		return real.Apply(ctx, events)
+	}), taken, let
+}
+
 func TestConsumer_AppliesAndCommits(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -188,18 +204,8 @@ func TestI6_RebalanceWaitsForTheBatchInHand(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	real := &tracking.Store{Pool: s.pool}
-	inHand, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	first := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
-		once.Do(func() {
-			close(inHand)
-			select {
-			case <-release:
-			case <-ctx.Done():
-			}
-		})
-		return real.Apply(ctx, events)
-	}), func(o *consumer.Options) { o.Kafka = append(o.Kafka, kgo.HeartbeatInterval(50*time.Millisecond)) })
+	store, inHand, release := held(real)
+	first := s.start(store, func(o *consumer.Options) { o.Kafka = append(o.Kafka, kgo.HeartbeatInterval(50*time.Millisecond)) })
 	firstID := s.joined(1).Members[0].MemberID
 	for n := range 200 {
 		s.produce(webhook(uuid.New(), tracking.Opened, n))
@@ -243,19 +249,8 @@ func TestI6_RebalanceWaitsForTheBatchInHand(t *testing.T) {
 func TestConsumer_StopFinishesTheBatchInHand(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	real := &tracking.Store{Pool: s.pool}
-	inHand, release := make(chan struct{}), make(chan struct{})
-	var once sync.Once
-	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
-		once.Do(func() {
-			close(inHand)
-			select {
-			case <-release:
-			case <-ctx.Done():
-			}
-		})
-		return real.Apply(ctx, events)
-	}))
+	store, inHand, release := held(&tracking.Store{Pool: s.pool})
+	m := s.start(store)
 	email := uuid.New()
 	s.joined(1)
 	s.produce(webhook(email, tracking.Opened, 1))

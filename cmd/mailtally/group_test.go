@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/internal/faults"
@@ -221,14 +220,8 @@ func published(t *testing.T, brokers, topic string) map[string]bool {
 // lag is the number of records that the group has not committed.
 func lag(t *testing.T, brokers, group string) int64 {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	lags, err := kadm.NewClient(client).Lag(ctx, group)
+	admin, ctx := ask(t, brokers)
+	lags, err := admin.Lag(ctx, group)
 	if err == nil {
 		err = lags.Error()
 	}

@@ -20,6 +20,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/twmb/franz-go/plugin/kprom"
 	"github.com/twmb/franz-go/plugin/kslog"
+
+	"github.com/mailtally/mailtally/consumer"
 )
 
 // kafkaOptions says how a client reaches the brokers. reg may be nil.
@@ -100,12 +102,8 @@ func saslMechanism(c config) (sasl.Mechanism, error) {
 	return nil, fmt.Errorf("%q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", c.KafkaSASLMechanism)
 }
 
-// deadLetterMaxBytes is Kafka's default limit for a record and as much again, so
-// that a record of any topic fits with what a dead letter adds to it.
-const (
-	deadLetterMaxBytes  = 2 << 20
-	deadLetterRetention = 30 * 24 * 60 * 60 * 1000 // ms: a month to look into it
-)
+// deadLetterRetention is a month, in ms, to look into what was dropped.
+const deadLetterRetention = 30 * 24 * 60 * 60 * 1000
 
 // createTopics makes the topics that do not exist yet. Those that do are left as
 // they are.
@@ -134,7 +132,7 @@ func createTopics(ctx context.Context, c config, log *slog.Logger) error {
 		common["min.insync.replicas"] = kadm.StringPtr("2")
 	}
 	deadLetter := map[string]*string{
-		"max.message.bytes": kadm.StringPtr(strconv.Itoa(deadLetterMaxBytes)),
+		"max.message.bytes": kadm.StringPtr(strconv.Itoa(consumer.DeadLetterMaxBytes)),
 		"retention.ms":      kadm.StringPtr(strconv.Itoa(deadLetterRetention)),
 	}
 	for name, value := range common {

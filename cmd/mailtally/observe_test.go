@@ -128,17 +128,24 @@ func one[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) (answ
 	return answer
 }
 
-// records is the number of records ever written to a topic.
-func records(t *testing.T, brokers, topic string) (n int64) {
+// ask gives a client for questions to a broker, and how long they may take.
+func ask(t *testing.T, brokers string) (*kadm.Client, context.Context) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	t.Cleanup(client.Close)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topic)
+	t.Cleanup(cancel)
+	return kadm.NewClient(client), ctx
+}
+
+// records is the number of records ever written to a topic.
+func records(t *testing.T, brokers, topic string) (n int64) {
+	t.Helper()
+	admin, ctx := ask(t, brokers)
+	ends, err := admin.ListEndOffsets(ctx, topic)
 	if err == nil {
 		err = ends.Error()
 	}

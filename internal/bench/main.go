@@ -1,0 +1,132 @@
+// Command bench measures mailtally on real parts: a PostgreSQL that loses
+// nothing, and Apache Kafka. What is compared runs in interleaved rounds on the
+// same machine, the final rows of each run are checked, and the report says what
+// it ran on.
+//
+//	go run . -parts apply,hot        # those parts, the short form
+//	go run . -full                   # everything, at full length
+//
+// It needs a Go toolchain and a PostgreSQL (one is fetched where there is none),
+// and for the parts with Kafka a JDK 17 or newer and Maven.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// part is a benchmark that can be run alone.
+type part struct {
+	name, about string
+	run         func(context.Context, *bench) error
+}
+
+// parts are all there are, in the order of the report.
+func parts() []part {
+	return []part{}
+}
+
+// bench is one run of the program, as its parts see it.
+type bench struct {
+	full   bool // the long form
+	rounds int  // of things compared
+	dir    string
+	log    *slog.Logger
+	report *report
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stderr))
+}
+
+func run(ctx context.Context, args []string, stderr io.Writer) int {
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	full := flags.Bool("full", false, "measure at full length: an hour instead of ten minutes")
+	rounds := flags.Int("rounds", 0, "`number` of interleaved rounds (3, or 5 with -full)")
+	only := flags.String("parts", "", "comma-separated `names`, all if empty")
+	out := flags.String("out", "results", "`folder` for results.md, results.json and the charts")
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "usage: go run . [flags]")
+		flags.PrintDefaults()
+		fmt.Fprintln(stderr, "parts:")
+		for _, p := range parts() {
+			fmt.Fprintf(stderr, "  %-10s %s\n", p.name, p.about)
+		}
+	}
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	chosen, err := choose(*only)
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 2
+	}
+	if *rounds == 0 {
+		*rounds = 3
+		if *full {
+			*rounds = 5
+		}
+	}
+	dir, err := os.MkdirTemp("", "mailtally-bench-")
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	// PostgreSQL refuses root and then runs as another user, who has to get by.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 1
+	}
+	b := &bench{full: *full, rounds: *rounds, dir: dir, log: slog.New(slog.NewTextHandler(stderr, nil)), report: newReport(*full, *rounds)}
+	failed := 0
+	for _, p := range chosen {
+		start := time.Now()
+		b.log.Info("part begins", "part", p.name)
+		if err := p.run(ctx, b); err != nil {
+			b.log.Error("part failed", "part", p.name, "error", err)
+			failed++
+		}
+		b.log.Info("part ended", "part", p.name, "took", time.Since(start).Round(time.Second).String())
+		// After each part: a run that is interrupted keeps what it has.
+		if err := b.report.write(*out); err != nil {
+			b.log.Error("report not written", "error", err)
+			return 1
+		}
+		if ctx.Err() != nil {
+			return 1
+		}
+	}
+	if failed > 0 {
+		return 1
+	}
+	return 0
+}
+
+// choose gives the parts with the names of list.
+func choose(list string) ([]part, error) {
+	if list == "" {
+		return parts(), nil
+	}
+	var chosen []part
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(parts(), func(p part) bool { return p.name == strings.TrimSpace(name) })
+		if i < 0 {
+			return nil, fmt.Errorf("no part %q: see -help", name)
+		}
+		chosen = append(chosen, parts()[i])
+	}
+	return chosen, nil
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"cmp"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// stream is n deliveries in the order of arrival, the same at every call for the
+// same n but for the times: 3.2 events an email, of the deliveries 2.8 % are
+// repeats, and there are 16 clicks to 100 opens.
+//
+// How far apart the events of an email are decides how many of them meet in a
+// batch, and so what a batch is worth. It is measured in deliveries: what are
+// seconds at a few thousand events a second. An email is delivered 2,000 to
+// 30,000 deliveries after it is sent, and opened up to a million later. So a
+// batch of 5,000 changes a row for 1.1 events, one of 20,000 for 1.4, as in a
+// real day's traffic. (Package simulate, whose traffic is to be looked at, keeps
+// an email's events within a few thousand.)
+func stream(n int, now time.Time) []tracking.Event {
+	s := streamer{
+		rng: rand.New(rand.NewPCG(1, 2)),
+		// In this month or the one before, which have partitions.
+		start: now.UTC().Truncate(time.Second).Add(-time.Hour),
+	}
+	for len(s.arrivals) < n {
+		s.email()
+	}
+	slices.SortStableFunc(s.arrivals, func(a, b arrival) int { return cmp.Compare(a.due, b.due) })
+	events := make([]tracking.Event, n)
+	for i := range events {
+		events[i] = s.arrivals[i].event
+	}
+	return events
+}
+
+type streamer struct {
+	rng      *rand.Rand
+	start    time.Time
+	arrivals []arrival
+}
+
+type arrival struct {
+	due   float64 // in deliveries
+	event tracking.Event
+}
+
+// email plans all events of a new one.
+func (s *streamer) email() {
+	var id uuid.UUID
+	binary.BigEndian.PutUint64(id[:], s.rng.Uint64())
+	binary.BigEndian.PutUint64(id[8:], s.rng.Uint64())
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a random UUID, RFC 9562
+
+	now := float64(len(s.arrivals))
+	s.plan(id, tracking.Sent, now)
+	now += s.between(2e3, 3e4)
+	if s.rng.IntN(100) < 3 {
+		s.plan(id, tracking.Bounced, now)
+		return
+	}
+	s.plan(id, tracking.Delivered, now)
+	if s.rng.IntN(100) < 40 {
+		return // never opened
+	}
+	opens := 1
+	for opens < 50 && s.rng.IntN(100) < 42 {
+		opens++
+	}
+	for range opens {
+		open := now + s.between(5e3, 1e6)
+		s.plan(id, tracking.Opened, open)
+		if s.rng.IntN(100) < 16 {
+			s.plan(id, tracking.Clicked, open+s.between(2e3, 3e4))
+		}
+	}
+}
+
+// between draws a distance: each doubling is as likely as the one before.
+func (s *streamer) between(least, most float64) float64 {
+	return least * math.Exp(s.rng.Float64()*math.Log(most/least))
+}
+
+func (s *streamer) plan(id uuid.UUID, typ tracking.Type, due float64) {
+	e := tracking.Event{
+		EmailID: id,
+		EventID: s.eventID(),
+		Type:    typ,
+		OccurredAt: s.start.
+			Add(time.Duration(due) * 200 * time.Microsecond).
+			Add(-time.Duration(s.rng.IntN(5e6)) * time.Microsecond), // up to 5 s ago: arrivals are not quite in order
+	}
+	if typ == tracking.Opened || typ == tracking.Clicked {
+		e.IP = netip.AddrFrom4([4]byte{203, 0, 113, byte(s.rng.Uint32())})
+		e.UserAgent = userAgents[s.rng.IntN(len(userAgents))]
+	}
+	if typ == tracking.Clicked {
+		e.Link = fmt.Sprintf("https://www.example.com/newsletter/2026/%d?utm_source=newsletter&utm_medium=email", s.rng.IntN(200))
+	}
+	s.arrivals = append(s.arrivals, arrival{due, e})
+	if s.rng.IntN(1000) < 29 { // most repeats come at once, others when somebody replays
+		due += s.between(10, 1e4)
+		if s.rng.IntN(5) == 0 {
+			due += s.between(1e4, 1e6)
+		}
+		s.arrivals = append(s.arrivals, arrival{due, e})
+	}
+}
+
+// eventID looks like Svix's: msg_ and 27 letters and digits.
+func (s *streamer) eventID() string {
+	var raw [24]byte
+	for i := 0; i < len(raw); i += 8 {
+		binary.BigEndian.PutUint64(raw[i:], s.rng.Uint64())
+	}
+	return "msg_" + base64.RawURLEncoding.EncodeToString(raw[:])[:27]
+}
+
+var userAgents = []string{
+	"Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
+	"Mozilla/5.0",
+	"Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
+	"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Safari/537.36",
+	"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.5 Safari/605.1.15",
+}

@@ -167,6 +167,10 @@ func (s *Server) URL(database string) string {
 // Version returns the server's version, such as "15.18".
 func (s *Server) Version() string { return s.binaries.version }
 
+// Pid returns the process id of the server's first process, whose children are
+// all the others.
+func (s *Server) Pid() int { return s.process.cmd.Process.Pid }
+
 // BinDir returns the folder of the server's programs, psql possibly among them.
 func (s *Server) BinDir() string { return s.binaries.dir }
 

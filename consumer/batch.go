@@ -2,121 +2,87 @@ package consumer
 
 import (
 	"context"
-	"errors"
-	"time"
+	"hash/maphash"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/mailtally/mailtally/tracking"
 )
 
-// item is a record, and what it says: an event, or why it cannot be counted.
-type item struct {
-	record   *kgo.Record
-	event    tracking.Event
-	why      *tracking.DropError // nil for an event
-	received time.Time
+// shareEvents is how many events are worth a transaction of their own: a batch
+// is shared among one writer for as many, and one more for each as many again.
+const shareEvents = 1_000
+
+// batch is what one poll brought.
+type batch struct {
+	shares []*share // one a writer; none if the poll brought nothing
+	left   atomic.Int32
+	done   context.Context // ends when all shares are worked off
+	end    context.CancelFunc
 }
 
-// decode reads all records, in their order.
-func decode(fetches kgo.Fetches) []item {
-	items := make([]item, 0, fetches.NumRecords())
+// share is a writer's part of a batch.
+type share struct {
+	batch *batch
+	items []item
+	err   error // why some are not done
+}
+
+// newBatch shares the records out by their keys, so that an email's events are
+// one writer's: two would wait for each other at the email's row.
+func newBatch(fetches kgo.Fetches, writers int, seed maphash.Seed) *batch {
+	n := fetches.NumRecords()
+	b := new(batch)
+	if n == 0 {
+		return b
+	}
+	writers = min(1+n/shareEvents, writers)
+	b.shares = make([]*share, writers)
+	b.left.Store(int32(writers))
+	b.done, b.end = context.WithCancel(context.Background())
+	for i := range b.shares {
+		b.shares[i] = &share{batch: b, items: make([]item, 0, n/writers+n/8)}
+	}
 	fetches.EachRecord(func(r *kgo.Record) {
-		provider, webhookID, receivedAt := readHeaders(r)
-		i := item{record: r, received: receivedAt}
-		var err error
-		switch provider {
-		case tracking.Resend:
-			i.event, err = tracking.DecodeResend(webhookID, receivedAt, r.Value)
-		default:
-			err = &tracking.DropError{Reason: tracking.NoProvider, Detail: "no header provider with a known value"}
+		s := b.shares[0]
+		if writers > 1 {
+			s = b.shares[maphash.Bytes(seed, r.Key)%uint64(writers)]
 		}
-		errors.As(err, &i.why)
-		items = append(items, i)
+		s.items = append(s.items, item{record: r})
 	})
-	return items
+	return b
 }
 
-// readHeaders reads what the producer wrote. Where it does not say when a
-// webhook was received, the record's own time is the best there is.
-func readHeaders(r *kgo.Record) (provider, webhookID string, receivedAt time.Time) {
-	receivedAt = r.Timestamp
-	for _, h := range r.Headers {
-		switch h.Key {
-		case "provider":
-			provider = string(h.Value)
-		case "webhook-id":
-			webhookID = string(h.Value)
-		case "received-at":
-			if t, err := time.Parse(time.RFC3339Nano, string(h.Value)); err == nil {
-				receivedAt = t
-			}
-		}
+// all are the shares; none of no batch.
+func (b *batch) all() []*share {
+	if b == nil {
+		return nil
 	}
-	return provider, webhookID, receivedAt
+	return b.shares
 }
 
-// workOff works items off from the front, in the order that loses nothing:
-// PostgreSQL commits, then Kafka acknowledges the dead letters. It gives those
-// that are left when an error stops it; the others are done.
-//
-// All are taken at once if possible. Where PostgreSQL refuses a row for good, or
-// takes too long, they are taken in halves: until the row is alone, which makes
-// it a dead letter, or the database keeps up. How many go is remembered, so that
-// the next batch does not start over.
-func (c *Consumer) workOff(ctx context.Context, items []item) (left []item, err error) {
-	for len(items) > 0 {
-		n := min(c.limit, len(items))
-		alone, err := c.apply(ctx, items[:n])
-		var refusal *tracking.RefusedError
-		switch {
-		case errors.As(err, &refusal):
-			c.limit = n / 2 // n > 1: a single one is no error
-			continue
-		case err != nil && tracking.RetryReason(err) == tracking.RetryTimeout:
-			c.limit = max(1, n/2)
-			return items, err
-		case err != nil:
-			return items, err
-		}
-		if dead, err := c.deadLetter(ctx, items[:n]); err != nil {
-			c.metrics.retries.WithLabelValues(retryDeadLetter).Inc()
-			return items[dead:], err // what comes before it is applied
-		}
-		items = items[n:]
-		if !alone { // a refused row seldom comes alone
-			c.limit = min(c.limit+c.limit/4+1, c.maxBatch)
-		}
+// shared tells whether the batch was large enough for several writers.
+func (b *batch) shared() bool { return len(b.shares) > 1 }
+
+// wait returns when the batch is worked off.
+func (b *batch) wait() {
+	if len(b.all()) > 0 {
+		<-b.done.Done()
 	}
-	return nil, nil
 }
 
-// apply applies the events of items in one transaction. alone says that the only
-// one was an event which PostgreSQL refuses for good, and which is marked so; one
-// among others is a *[tracking.RefusedError].
-func (c *Consumer) apply(ctx context.Context, items []item) (alone bool, err error) {
-	events := make([]tracking.Event, 0, len(items))
-	last := 0
-	for i := range items {
-		if items[i].why == nil {
-			events = append(events, items[i].event)
-			last = i
+// failed tells, of a batch that is worked off, whether an error left some of it.
+func (b *batch) failed() bool {
+	for _, s := range b.all() {
+		if s.err != nil {
+			return true
 		}
 	}
-	if len(events) == 0 {
-		return false, nil
+	return false
+}
+
+// end tells the batch that the share is worked off.
+func (s *share) end() {
+	if s.batch.left.Add(-1) == 0 {
+		s.batch.end()
 	}
-	start := time.Now()
-	result, err := c.store.Apply(ctx, events)
-	var refusal *tracking.RefusedError
-	switch {
-	case err == nil:
-		c.metrics.countApplied(items, result, time.Since(start))
-	case errors.As(err, &refusal) && len(events) == 1:
-		items[last].why = &tracking.DropError{Reason: tracking.Refused, Type: events[0].Type, Detail: refusal.Detail()}
-		return true, nil
-	case refusal == nil:
-		c.metrics.retries.WithLabelValues(tracking.RetryReason(err)).Inc()
-	}
-	return false, err
 }

@@ -1,17 +1,17 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/tracking"
@@ -22,7 +22,7 @@ type Store interface {
 	Apply(context.Context, []tracking.Event) (tracking.Result, error)
 }
 
-// Options of a [Consumer]. All but Kafka and MaxBatch are required.
+// Options of a [Consumer]. All but Kafka, MaxBatch and Writers are required.
 type Options struct {
 	// Kafka says how to reach the brokers: seeds, TLS, SASL.
 	Kafka                         []kgo.Opt
@@ -30,16 +30,20 @@ type Options struct {
 	Store                         Store
 	Registerer                    prometheus.Registerer
 	Logger                        *slog.Logger
-	// MaxBatch is the most records that are applied in one transaction; 5,000 if
+	// MaxBatch is the most records that are taken from Kafka at once; 20,000 if
 	// zero. Under less load batches are as small as what has come in meanwhile.
 	MaxBatch int
+	// Writers is how many transactions share a large batch; 4 if zero. The store
+	// is called by as many goroutines.
+	Writers int
 }
 
 const (
-	defaultMaxBatch = 5_000
+	defaultMaxBatch = 20_000
+	defaultWriters  = 4
 
-	// batchTimeout bounds the work on one batch, since a rebalance of the group
-	// waits for it. After it come at the most ten seconds in which the store looks
+	// batchTimeout bounds the work on what a writer has of a batch, since a
+	// rebalance of the group waits for it. After it come at the most ten seconds in which the store looks
 	// into what happened, and commitTimeout: together less than the minute that
 	// Kafka gives a member to rejoin.
 	batchTimeout     = 30 * time.Second
@@ -52,16 +56,17 @@ const (
 	// maxPause is how long a member waits at the most before it tries again.
 	maxPause = 10 * time.Second
 
-	// stopTimeout bounds what a stopping member spends on the batch in hand, and
+	// stopTimeout bounds what a stopping member spends on what is in hand, and
 	// then on leaving its group.
 	stopTimeout  = 10 * time.Second
 	leaveTimeout = 5 * time.Second
 
-	// What is fetched ahead of the batch in hand: so much compressed, as it lies
+	// What is fetched ahead of the batches in hand: so much compressed, as it lies
 	// in Kafka, from so many brokers at once. Webhooks are several times as large
-	// when they are unpacked, so this decides how much memory a backlog takes.
-	fetchBytes          = 2 << 20
-	fetchPartitionBytes = 256 << 10
+	// when they are unpacked, so this decides how much memory a backlog takes, and
+	// bounds a batch in bytes.
+	fetchBytes          = 4 << 20
+	fetchPartitionBytes = 1 << 20
 	fetchBrokers        = 3
 )
 
@@ -73,11 +78,16 @@ type Consumer struct {
 	group           string
 	store           Store
 	maxBatch        int
-	limit           int // of the next transaction: maxBatch, or less after hard batches
+	writers         []*writer
+	seed            maphash.Seed // of the hash that shares keys out among writers
 	metrics         *metrics
 	log             *slog.Logger
 	assigned        assignment
 	abort           context.CancelFunc // ends what Close would wait for
+
+	// yield asks Run to let go of what it has: a rebalance of the group waits, or
+	// the member is to stop.
+	yield atomic.Bool
 }
 
 // New makes a member; [Consumer.Run] has it join its group. It connects to
@@ -91,11 +101,14 @@ func New(o Options) (*Consumer, error) {
 		maxBatch:        o.MaxBatch,
 		metrics:         newMetrics(o.Registerer),
 		log:             o.Logger,
+		seed:            maphash.MakeSeed(),
 	}
 	if c.maxBatch == 0 {
 		c.maxBatch = defaultMaxBatch
 	}
-	c.limit = c.maxBatch
+	for range cmp.Or(o.Writers, defaultWriters) {
+		c.writers = append(c.writers, newWriter(c))
+	}
 	base, abort := context.WithCancel(context.Background())
 	c.abort = abort
 	var err error
@@ -112,6 +125,7 @@ func New(o Options) (*Consumer, error) {
 		kgo.FetchMaxBytes(fetchBytes),
 		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
 		kgo.MaxConcurrentFetches(fetchBrokers),
+		kgo.OnPartitionsCallbackBlocked(func(context.Context, *kgo.Client) { c.yield.Store(true) }),
 		kgo.OnPartitionsAssigned(c.onAssigned),
 		kgo.OnPartitionsRevoked(c.onRevoked),
 		kgo.OnPartitionsLost(c.onLost),
@@ -127,119 +141,6 @@ func New(o Options) (*Consumer, error) {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
 	return c, nil
-}
-
-// Run consumes until ctx ends, then finishes the batch in hand, commits it,
-// leaves the group and returns: within stopTimeout and leaveTimeout. Errors of
-// Kafka and PostgreSQL do not end it; it waits for them to pass.
-func (c *Consumer) Run(ctx context.Context) {
-	defer c.Close()
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		// The batch in hand outlives ctx by so much.
-		select {
-		case <-time.After(stopTimeout):
-			cancel()
-		case <-work.Done():
-		}
-	})()
-	lagging, stopLag := context.WithCancel(ctx)
-	lagStopped := c.watchLag(lagging)
-	defer func() { stopLag(); lagStopped() }()
-
-	pause := backoff.NewExponentialBackOff() // from half a second, growing by half, each ± 50 %
-	pause.MaxInterval = maxPause
-	for {
-		// A rebalance of the group waits from here …
-		fetches := c.client.PollRecords(ctx, c.maxBatch)
-		if ctx.Err() != nil || fetches.IsClientClosed() {
-			c.client.AllowRebalance()
-			return
-		}
-		done, err := c.process(work, fetches)
-		c.client.AllowRebalance() // … to here.
-
-		if done > 0 {
-			pause.Reset()
-		}
-		if err = errors.Join(err, c.fetchError(fetches)); err == nil {
-			continue
-		}
-		wait := pause.NextBackOff()
-		c.log.Warn("pausing: nothing is lost, what was not applied is fetched again",
-			"error", err, "retry_in", wait.Round(time.Millisecond).String())
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// process works a batch off and commits the offsets behind what is done. What an
-// error leaves is fetched again by the next poll.
-func (c *Consumer) process(ctx context.Context, fetches kgo.Fetches) (done int, err error) {
-	items := decode(fetches)
-	working, cancel := context.WithTimeout(ctx, batchTimeout)
-	defer cancel()
-	left, err := c.workOff(working, items)
-	done = len(items) - len(left)
-	c.commit(ctx, items[:done])
-	c.rewind(left)
-	return done, err
-}
-
-// commit commits the offsets behind items, which are done. Where that fails no
-// harm is done: the next commit of the partition covers it, or another member
-// applies the records again, to no effect.
-func (c *Consumer) commit(ctx context.Context, items []item) {
-	if len(items) == 0 {
-		return
-	}
-	var last []*kgo.Record // of each partition: they come one after the other
-	for i := range items {
-		if r := items[i].record; i+1 == len(items) || r.Partition != items[i+1].record.Partition {
-			last = append(last, r)
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
-	defer cancel()
-	if err := c.client.CommitRecords(ctx, last...); err != nil {
-		c.log.Warn("offsets not committed: the records will be consumed again and come out as duplicates", "error", err)
-	}
-}
-
-// rewind makes the next poll start with items, which are not done. It is called
-// while a rebalance waits, so their partitions are ours.
-func (c *Consumer) rewind(items []item) {
-	offsets := make(map[int32]kgo.EpochOffset)
-	for _, i := range items {
-		if _, known := offsets[i.record.Partition]; !known {
-			offsets[i.record.Partition] = kgo.EpochOffset{Epoch: i.record.LeaderEpoch, Offset: i.record.Offset}
-		}
-	}
-	if len(offsets) > 0 {
-		c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: offsets})
-	}
-}
-
-// fetchError joins the errors of partitions that brought no records. kgo goes on
-// by itself; the error makes the loop pause, rather than spin. Only to a topic
-// that was deleted and made anew it has to be sent: its id is another. (Offsets
-// of a batch in hand may be committed to it by name, which skips as many of its
-// first records: a group should be stopped before its topic is deleted.)
-func (c *Consumer) fetchError(fetches kgo.Fetches) error {
-	var errs []error
-	anew := false
-	fetches.EachError(func(topic string, partition int32, err error) {
-		anew = anew || errors.Is(err, kerr.UnknownTopicID)
-		errs = append(errs, fmt.Errorf("fetch from topic %q partition %d: %w", topic, partition, err))
-	})
-	if anew {
-		c.client.PurgeTopicsFromConsuming(c.topic)
-		c.client.AddConsumeTopics(c.topic)
-	}
-	return errors.Join(errs...)
 }
 
 // Ready is nil while the member has its place in the group and its topics

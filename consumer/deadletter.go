@@ -18,12 +18,12 @@ const DeadLetterMaxBytes = 2 << 20
 
 // deadLetter returns when Kafka has acknowledged a dead letter for each of items
 // that cannot be counted: the record as it was, and why and where it was dropped.
-// It may be written twice, when a batch is done again. If it fails, first is the
-// index of the first of them.
-func (c *Consumer) deadLetter(ctx context.Context, items []item) (first int, err error) {
-	first = slices.IndexFunc(items, func(i item) bool { return i.why != nil })
+// It may be written twice, when a batch is done again. done is how many of items
+// need nothing more: all, or those before the first dead letter if it fails.
+func (c *Consumer) deadLetter(ctx context.Context, items []item) (done int, err error) {
+	first := slices.IndexFunc(items, func(i item) bool { return i.why != nil })
 	if first < 0 {
-		return 0, nil
+		return len(items), nil
 	}
 	var letters []*kgo.Record
 	for _, i := range items[first:] {
@@ -56,7 +56,7 @@ func (c *Consumer) deadLetter(ctx context.Context, items []item) (first int, err
 		c.log.Info("event dropped to the dead-letter topic", "reason", string(i.why.Reason), "type", i.why.Type.String(),
 			"topic", i.record.Topic, "partition", i.record.Partition, "offset", i.record.Offset)
 	}
-	return first, nil
+	return len(items), nil
 }
 
 // added are the headers of a dead letter that its record did not have; one that

@@ -36,6 +36,9 @@ type config struct {
 	KafkaSASLPassword     string `env:"KAFKA_SASL_PASSWORD"`
 	KafkaSASLPasswordFile string `env:"KAFKA_SASL_PASSWORD_FILE"`
 
+	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"20000"`
+	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"4"`
+
 	DatabaseURL     string `env:"DATABASE_URL"`
 	DatabaseURLFile string `env:"DATABASE_URL_FILE"`
 
@@ -115,6 +118,12 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	}
 	if c.KafkaReplicationFactor < 1 && present["KAFKA_REPLICATION_FACTOR"] != "" && !failed(all, "KafkaReplicationFactor") {
 		problem("KAFKA_REPLICATION_FACTOR", "%d: want 1 or more, or leave it out for the broker's default", c.KafkaReplicationFactor)
+	}
+	if c.ConsumerMaxBatch < 1 && !failed(all, "ConsumerMaxBatch") {
+		problem("CONSUMER_MAX_BATCH", "%d: want 1 or more", c.ConsumerMaxBatch)
+	}
+	if c.ConsumerWriters < 1 && !failed(all, "ConsumerWriters") {
+		problem("CONSUMER_WRITERS", "%d: want 1 or more", c.ConsumerWriters)
 	}
 	if !c.KafkaTLS {
 		for variable, file := range map[string]string{"KAFKA_TLS_CA_FILE": c.KafkaTLSCAFile, "KAFKA_TLS_CERT_FILE": c.KafkaTLSCertFile, "KAFKA_TLS_KEY_FILE": c.KafkaTLSKeyFile} {

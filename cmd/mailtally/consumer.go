@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/tracking"
@@ -27,7 +29,7 @@ func runConsumer(ctx context.Context, args []string, environ map[string]string, 
 
 // runMember is the member, which counts in reg.
 func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slog.Logger) error {
-	pool, err := openPool(ctx, c.DatabaseURL, reg)
+	pool, err := openPool(ctx, c.DatabaseURL, c.ConsumerWriters, reg)
 	if err != nil {
 		return err
 	}
@@ -41,10 +43,7 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 		return err
 	}
 	defer admin.Close()
-	member, err := consumer.New(consumer.Options{
-		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic, Group: c.KafkaGroup,
-		Store: &tracking.Store{Pool: pool}, Registerer: reg, Logger: log,
-	})
+	member, err := newMember(c, kafka, pool, reg, log)
 	if err != nil {
 		return err
 	}
@@ -64,4 +63,13 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 		log.Info("consumer stopped")
 	}
 	return err
+}
+
+// newMember makes a member that counts in reg.
+func newMember(c config, kafka []kgo.Opt, pool *pgxpool.Pool, reg prometheus.Registerer, log *slog.Logger) (*consumer.Consumer, error) {
+	return consumer.New(consumer.Options{
+		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic, Group: c.KafkaGroup,
+		Store: &tracking.Store{Pool: pool}, Registerer: reg, Logger: log,
+		MaxBatch: c.ConsumerMaxBatch, Writers: c.ConsumerWriters,
+	})
 }

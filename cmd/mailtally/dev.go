@@ -82,7 +82,7 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 	defer func() { err = errors.Join(err, parts.stop()) }()
 
 	reg := newRegistry()
-	pool, err := openPool(ctx, c.DatabaseURL, reg)
+	pool, err := openPool(ctx, c.DatabaseURL, devMembers*c.ConsumerWriters, reg)
 	if err != nil {
 		return err
 	}

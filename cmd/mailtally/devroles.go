@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/producer"
 	"github.com/mailtally/mailtally/tracking"
 )
@@ -53,10 +52,7 @@ func startRoles(c config, pool *pgxpool.Pool, reg *prometheus.Registry, log *slo
 		if err != nil {
 			return nil, err
 		}
-		member, err := consumer.New(consumer.Options{
-			Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic, Group: c.KafkaGroup,
-			Store: &tracking.Store{Pool: pool}, Registerer: reg, Logger: log.With("member", name),
-		})
+		member, err := newMember(c, kafka, pool, reg, log.With("member", name))
 		if err != nil {
 			return nil, err
 		}

@@ -28,7 +28,7 @@ func runMigrate(ctx context.Context, args []string, environ map[string]string, s
 		return err
 	}
 	log := newLogger(c, stderr)
-	pool, err := openPool(ctx, c.DatabaseURL, nil)
+	pool, err := openPool(ctx, c.DatabaseURL, 0, nil)
 	if err != nil {
 		return err
 	}

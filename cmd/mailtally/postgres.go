@@ -48,12 +48,14 @@ func parseProblem(err error) string {
 	return text
 }
 
-// openPool makes the pool, which connects when it first has to. reg may be nil.
-func openPool(ctx context.Context, url string, reg prometheus.Registerer) (*pgxpool.Pool, error) {
+// openPool makes the pool, which connects when it first has to, with room for so
+// many writers and for the questions of everybody else. reg may be nil.
+func openPool(ctx context.Context, url string, writers int, reg prometheus.Registerer) (*pgxpool.Pool, error) {
 	config, err := poolConfig(url)
 	if err != nil {
 		return nil, err
 	}
+	config.MaxConns = max(config.MaxConns, int32(writers)+2)
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the pool of PostgreSQL connections: %w", err)

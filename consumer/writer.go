@@ -1,0 +1,138 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// transactionBytes bounds a transaction by the size of its webhooks: 5,000 of the
+// usual size are far from it.
+const transactionBytes = 16 << 20
+
+// writer applies its shares, one after the other.
+type writer struct {
+	*Consumer
+	shares chan *share
+	limit  int // of events in the next transaction: maxBatch, or less after hard ones
+}
+
+// newWriter has room for the share of the batch after the one in work.
+func newWriter(c *Consumer) *writer {
+	return &writer{Consumer: c, shares: make(chan *share, 1), limit: c.maxBatch}
+}
+
+// startWriters starts them all. The function it returns waits for their end.
+func (c *Consumer) startWriters(ctx context.Context) (stop func()) {
+	var running sync.WaitGroup
+	for _, w := range c.writers {
+		running.Go(func() {
+			for s := range w.shares {
+				w.work(ctx, s)
+			}
+		})
+	}
+	return func() {
+		for _, w := range c.writers {
+			close(w.shares)
+		}
+		running.Wait()
+	}
+}
+
+// work works a share off, as far as it gets. If a rebalance has come to wait
+// while the share did, it is left as it is, for whoever gets its partitions.
+func (w *writer) work(ctx context.Context, s *share) {
+	defer s.end()
+	if w.yield.Load() {
+		return
+	}
+	for i := range s.items {
+		s.items[i].decode()
+	}
+	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
+	s.err = w.workOff(ctx, s.items)
+}
+
+// workOff works items off from the front, in the order that loses nothing:
+// PostgreSQL commits, then Kafka acknowledges the dead letters, and then they are
+// marked as done. An error stops it.
+//
+// All are taken at once if possible. Where PostgreSQL refuses a row for good, or
+// takes too long, they are taken in halves: until the row is alone, which makes
+// it a dead letter, or the database keeps up. How many go is remembered, so that
+// the next batch does not start over.
+func (w *writer) workOff(ctx context.Context, items []item) error {
+	for len(items) > 0 {
+		n := w.take(items)
+		alone, err := w.apply(ctx, items[:n])
+		var refusal *tracking.RefusedError
+		switch {
+		case errors.As(err, &refusal):
+			w.limit = n / 2 // n > 1: a single one is no error
+			continue
+		case err != nil && tracking.RetryReason(err) == tracking.RetryTimeout:
+			w.limit = max(1, n/2)
+			return err
+		case err != nil:
+			return err
+		}
+		dead, err := w.deadLetter(ctx, items[:n])
+		for i := range items[:dead] {
+			items[i].done = true
+		}
+		if err != nil {
+			w.metrics.retries.WithLabelValues(retryDeadLetter).Inc()
+			return err
+		}
+		items = items[n:]
+		if !alone { // a refused row seldom comes alone
+			w.limit = min(w.limit+w.limit/4+1, w.maxBatch)
+		}
+	}
+	return nil
+}
+
+// take is how many of items go into the next transaction.
+func (w *writer) take(items []item) int {
+	n, bytes := 0, 0
+	for n < min(w.limit, len(items)) && (n == 0 || bytes < transactionBytes) {
+		bytes += len(items[n].record.Value)
+		n++
+	}
+	return n
+}
+
+// apply applies the events of items in one transaction. alone says that the only
+// one was an event which PostgreSQL refuses for good, and which is marked so; one
+// among others is a *[tracking.RefusedError].
+func (w *writer) apply(ctx context.Context, items []item) (alone bool, err error) {
+	events := make([]tracking.Event, 0, len(items))
+	last := 0
+	for i := range items {
+		if items[i].why == nil {
+			events = append(events, items[i].event)
+			last = i
+		}
+	}
+	if len(events) == 0 {
+		return false, nil
+	}
+	start := time.Now()
+	result, err := w.store.Apply(ctx, events)
+	var refusal *tracking.RefusedError
+	switch {
+	case err == nil:
+		w.metrics.countApplied(items, result, time.Since(start))
+	case errors.As(err, &refusal) && len(events) == 1:
+		items[last].why = &tracking.DropError{Reason: tracking.Refused, Type: events[0].Type, Detail: refusal.Detail()}
+		return true, nil
+	case refusal == nil:
+		w.metrics.retries.WithLabelValues(tracking.RetryReason(err)).Inc()
+	}
+	return false, err
+}

@@ -47,7 +47,7 @@ func newBatch(fetches kgo.Fetches, writers int, seed maphash.Seed) *batch {
 		if writers > 1 {
 			s = b.shares[maphash.Bytes(seed, r.Key)%uint64(writers)]
 		}
-		s.items = append(s.items, item{record: r})
+		s.items = append(s.items, newItem(r))
 	})
 	return b
 }

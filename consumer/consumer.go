@@ -85,6 +85,10 @@ type Consumer struct {
 	assigned        assignment
 	abort           context.CancelFunc // ends what Close would wait for
 
+	// keepRecords is set once PostgreSQL has refused an event for good: its record
+	// is wanted then, for the dead letter.
+	keepRecords atomic.Bool
+
 	// yield asks Run to let go of what it has: a rebalance of the group waits, or
 	// the member is to stop.
 	yield atomic.Bool

@@ -54,7 +54,7 @@ func (c *Consumer) deadLetter(ctx context.Context, items []item) (done int, err 
 		}
 		c.metrics.countDropped(i.why)
 		c.log.Info("event dropped to the dead-letter topic", "reason", string(i.why.Reason), "type", i.why.Type.String(),
-			"topic", i.record.Topic, "partition", i.record.Partition, "offset", i.record.Offset)
+			"topic", i.record.Topic, "partition", i.partition, "offset", i.offset)
 	}
 	return len(items), nil
 }

@@ -11,15 +11,23 @@ import (
 
 // item is a record, and what it says: an event, or why it cannot be counted.
 type item struct {
-	record   *kgo.Record
-	event    tracking.Event
-	why      *tracking.DropError // nil for an event
-	received time.Time
-	done     bool // counted and committed, or its dead letter acknowledged
+	partition, epoch int32
+	offset           int64
+	record           *kgo.Record // nil once it is decoded, if it need not be kept
+	bytes            int         // of the record's value
+	event            tracking.Event
+	why              *tracking.DropError // nil for an event
+	received         time.Time
+	done             bool // counted and committed, or its dead letter acknowledged
 }
 
-// decode reads what the record says.
-func (i *item) decode() {
+func newItem(r *kgo.Record) item {
+	return item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: len(r.Value)}
+}
+
+// decode reads what the record says. The record of an event is let go, unless
+// keep: it is several times as large as the event.
+func (i *item) decode(keep bool) {
 	provider, webhookID, receivedAt := readHeaders(i.record)
 	i.received = receivedAt
 	var err error
@@ -29,7 +37,9 @@ func (i *item) decode() {
 	default:
 		err = &tracking.DropError{Reason: tracking.NoProvider, Detail: "no header provider with a known value"}
 	}
-	errors.As(err, &i.why)
+	if !errors.As(err, &i.why) && !keep {
+		i.record = nil
+	}
 }
 
 // readHeaders reads what the producer wrote. Where it does not say when a

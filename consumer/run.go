@@ -42,7 +42,7 @@ func (c *Consumer) Run(ctx context.Context) {
 		// A rebalance of the group waits from here …
 		newer, err := c.poll(ctx, older)
 		for i, s := range newer.shares {
-			c.writers[i].shares <- s
+			go c.hand(c.writers[i], s)
 		}
 		older.wait()
 		if err != nil || older.failed() || !newer.shared() || c.yield.Load() {
@@ -97,28 +97,28 @@ func (c *Consumer) poll(ctx context.Context, older *batch) (*batch, error) {
 // is in hand of their partitions up to their last records, and has the rest
 // fetched again by the next poll.
 func (c *Consumer) settle(ctx context.Context, batches ...*batch) (done int, err error) {
-	type span struct{ from, to, left *kgo.Record } // left: the first that is not done
+	type span struct{ from, to, left *item } // left: the first that is not done
 	partitions := make(map[int32]*span)
 	for _, b := range batches {
 		for _, s := range b.all() {
 			err = errors.Join(err, s.err)
-			for i := range s.items {
-				r := s.items[i].record
-				p := partitions[r.Partition]
+			for n := range s.items {
+				i := &s.items[n]
+				p := partitions[i.partition]
 				if p == nil {
-					p = &span{from: r, to: r}
-					partitions[r.Partition] = p
+					p = &span{from: i, to: i}
+					partitions[i.partition] = p
 				}
-				if r.Offset < p.from.Offset {
-					p.from = r
+				if i.offset < p.from.offset {
+					p.from = i
 				}
-				if r.Offset > p.to.Offset {
-					p.to = r
+				if i.offset > p.to.offset {
+					p.to = i
 				}
-				if s.items[i].done {
+				if i.done {
 					done++
-				} else if p.left == nil || r.Offset < p.left.Offset {
-					p.left = r
+				} else if p.left == nil || i.offset < p.left.offset {
+					p.left = i
 				}
 			}
 		}
@@ -127,13 +127,13 @@ func (c *Consumer) settle(ctx context.Context, batches ...*batch) (done int, err
 	var through []*kgo.Record // the last of each partition that may be committed
 	rewind := make(map[int32]kgo.EpochOffset)
 	for n, p := range partitions {
-		if p.left == nil {
-			through = append(through, p.to)
-			continue
+		last, epoch := p.to.offset, p.to.epoch
+		if p.left != nil {
+			last, epoch = p.left.offset-1, p.left.epoch
+			rewind[n] = kgo.EpochOffset{Epoch: epoch, Offset: p.left.offset}
 		}
-		rewind[n] = kgo.EpochOffset{Epoch: p.left.LeaderEpoch, Offset: p.left.Offset}
-		if p.left != p.from {
-			through = append(through, &kgo.Record{Topic: c.topic, Partition: n, LeaderEpoch: p.left.LeaderEpoch, Offset: p.left.Offset - 1})
+		if last >= p.from.offset {
+			through = append(through, &kgo.Record{Topic: c.topic, Partition: n, LeaderEpoch: epoch, Offset: last})
 		}
 	}
 	c.commit(ctx, through)

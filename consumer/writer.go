@@ -3,6 +3,8 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,15 +45,21 @@ func (c *Consumer) startWriters(ctx context.Context) (stop func()) {
 	}
 }
 
+// hand gives a share to its writer as soon as it is decoded.
+func (c *Consumer) hand(w *writer, s *share) {
+	keep := c.keepRecords.Load()
+	for i := range s.items {
+		s.items[i].decode(keep)
+	}
+	w.shares <- s
+}
+
 // work works a share off, as far as it gets. If a rebalance has come to wait
 // while the share did, it is left as it is, for whoever gets its partitions.
 func (w *writer) work(ctx context.Context, s *share) {
 	defer s.end()
 	if w.yield.Load() {
 		return
-	}
-	for i := range s.items {
-		s.items[i].decode()
 	}
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
@@ -72,6 +80,9 @@ func (w *writer) workOff(ctx context.Context, items []item) error {
 		alone, err := w.apply(ctx, items[:n])
 		var refusal *tracking.RefusedError
 		switch {
+		case errors.As(err, &refusal) && slices.ContainsFunc(items[:n], func(i item) bool { return i.record == nil }):
+			w.keepRecords.Store(true)
+			return fmt.Errorf("records are fetched once more, since one is to be a dead letter: %w", err)
 		case errors.As(err, &refusal):
 			w.limit = n / 2 // n > 1: a single one is no error
 			continue
@@ -101,7 +112,7 @@ func (w *writer) workOff(ctx context.Context, items []item) error {
 func (w *writer) take(items []item) int {
 	n, bytes := 0, 0
 	for n < min(w.limit, len(items)) && (n == 0 || bytes < transactionBytes) {
-		bytes += len(items[n].record.Value)
+		bytes += items[n].bytes
 		n++
 	}
 	return n

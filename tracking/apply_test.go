@@ -267,10 +267,11 @@ func TestI8_RowSizeIsBounded(t *testing.T) {
 	}
 	apply(t.Context(), t, store, eventsOf(email, tracking.Clicked, 0, tracking.DefaultSeenLimit)...)
 	bound, _ := measure()
+	bound += 8 // moved_by
 	for n, batch := tracking.DefaultSeenLimit, 1; n < 10_000; n, batch = n+batch, batch*2 {
 		apply(t.Context(), t, store, eventsOf(email, tracking.Clicked, n, n+batch)...)
-		if bytes, remembered := measure(); bytes > bound || remembered != 0 {
-			t.Fatalf("after %d events the row has %d bytes, %d hashes in it; with %d events it had %d bytes", n+batch, bytes, remembered, tracking.DefaultSeenLimit, bound)
+		if bytes, remembered := measure(); bytes > bound || remembered > tracking.DefaultSeenLimit {
+			t.Fatalf("after %d events the row has %d bytes, %d hashes in it; %d events need %d bytes", n+batch, bytes, remembered, tracking.DefaultSeenLimit, bound)
 		}
 	}
 }

@@ -17,7 +17,6 @@ import (
 
 // Object ids of the element types (src/include/catalog/pg_type.dat).
 const (
-	oidBool        = 16
 	oidInt8        = 20
 	oidInt4        = 23
 	oidTimestamptz = 1184
@@ -37,7 +36,7 @@ func toMicrotime(t time.Time) microtime { return t.UnixMicro() - pgEpoch }
 type arrayParam struct {
 	buf   []byte
 	n     uint32
-	nulls bool
+	nulls uint32
 }
 
 const arrayHeader = 20
@@ -50,26 +49,20 @@ func newArray(elementOID uint32, capacity, elementSize int) arrayParam {
 	return arrayParam{buf: buf}
 }
 
-// bytes is the finished parameter.
+// bytes is the finished parameter. An array that holds nothing but nulls, as
+// most batches have for the rarer types, is null itself.
 func (a *arrayParam) bytes() []byte {
-	if a.n == 0 {
+	switch {
+	case a.n == 0:
 		binary.BigEndian.PutUint32(a.buf[0:], 0) // an empty array has no dimension
 		return a.buf[:12]
-	}
-	if a.nulls {
+	case a.nulls == a.n:
+		return nil
+	case a.nulls > 0:
 		binary.BigEndian.PutUint32(a.buf[4:], 1)
 	}
 	binary.BigEndian.PutUint32(a.buf[12:], a.n)
 	return a.buf
-}
-
-func (a *arrayParam) bool(v bool) {
-	a.n++
-	b := byte(0)
-	if v {
-		b = 1
-	}
-	a.buf = append(a.buf, 0, 0, 0, 1, b)
 }
 
 func (a *arrayParam) int4(v int32) {
@@ -87,7 +80,7 @@ func (a *arrayParam) int8(v int64) {
 func (a *arrayParam) time(t microtime) {
 	if t == noTime {
 		a.n++
-		a.nulls = true
+		a.nulls++
 		a.buf = append(a.buf, 0xff, 0xff, 0xff, 0xff)
 		return
 	}
@@ -100,65 +93,58 @@ func (a *arrayParam) uuid(id uuid.UUID) {
 	a.buf = append(a.buf, id[:]...)
 }
 
-// copyRows builds the data of COPY … FROM STDIN (FORMAT binary).
-type copyRows struct{ buf []byte }
+func int4Param(v int32) []byte { return binary.BigEndian.AppendUint32(nil, uint32(v)) }
 
-func newCopyRows(capacity int) copyRows {
-	buf := make([]byte, 0, capacity)
-	return copyRows{append(buf, "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...)}
-}
-
-// bytes is the finished data.
-func (c *copyRows) bytes() []byte { return binary.BigEndian.AppendUint16(c.buf, 0xffff) }
-
-func (c *copyRows) row(columns uint16) { c.buf = binary.BigEndian.AppendUint16(c.buf, columns) }
-
-func (c *copyRows) null() { c.buf = append(c.buf, 0xff, 0xff, 0xff, 0xff) }
-
-func (c *copyRows) uuid(id uuid.UUID) {
-	c.buf = append(c.buf, 0, 0, 0, 16)
-	c.buf = append(c.buf, id[:]...)
-}
-
-func (c *copyRows) time(t microtime) {
-	c.buf = append(c.buf, 0, 0, 0, 8)
-	c.buf = binary.BigEndian.AppendUint64(c.buf, uint64(t))
-}
-
-func (c *copyRows) text(s string) {
-	c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(len(s)))
-	c.buf = append(c.buf, s...)
-}
-
-func (c *copyRows) textOrNull(s string) {
-	if s == "" {
-		c.null()
-		return
+func boolParam(v bool) []byte {
+	if v {
+		return []byte{1}
 	}
-	c.text(s)
+	return []byte{0}
 }
 
-// event appends e as a row of the columns that appendHistory names.
-func (c *copyRows) event(e *Event) {
-	c.row(9)
-	c.uuid(e.EmailID)
-	c.time(toMicrotime(e.OccurredAt))
-	c.text(e.Type.String())
-	c.text(clean(e.EventID, MaxEventID))
-	c.textOrNull(e.Link)
+// The data of COPY … FROM STDIN (FORMAT binary) is a header, rows and a trailer.
+var (
+	copyHeader  = []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+	copyTrailer = []byte{0xff, 0xff}
+)
+
+// appendCopyRow appends e as a row of the columns that appendHistory names.
+func appendCopyRow(buf []byte, e *Event) []byte {
+	buf = append(buf, 0, 9) // columns
+	buf = append(buf, 0, 0, 0, 16)
+	buf = append(buf, e.EmailID[:]...)
+	buf = append(buf, 0, 0, 0, 8)
+	buf = binary.BigEndian.AppendUint64(buf, uint64(toMicrotime(e.OccurredAt)))
+	buf = appendCopyText(buf, e.Type.String())
+	buf = appendCopyText(buf, clean(e.EventID, MaxEventID))
+	buf = appendCopyTextOrNull(buf, e.Link)
 	if e.IP.IsValid() {
 		address := e.IP.AsSlice()
 		family := byte(2) // PGSQL_AF_INET
 		if e.IP.Is6() {
 			family = 3 // PGSQL_AF_INET6
 		}
-		c.buf = binary.BigEndian.AppendUint32(c.buf, uint32(4+len(address)))
-		c.buf = append(c.buf, family, byte(8*len(address)), 0, byte(len(address)))
-		c.buf = append(c.buf, address...)
+		buf = binary.BigEndian.AppendUint32(buf, uint32(4+len(address)))
+		buf = append(buf, family, byte(8*len(address)), 0, byte(len(address)))
+		buf = append(buf, address...)
 	} else {
-		c.null()
+		buf = append(buf, copyNull...)
 	}
-	c.textOrNull(e.UserAgent)
-	c.textOrNull(e.Reason)
-	c.textOrNull(e.Message)
+	buf = appendCopyTextOrNull(buf, e.UserAgent)
+	buf = appendCopyTextOrNull(buf, e.Reason)
+	return appendCopyTextOrNull(buf, e.Message)
+}
+
+const copyNull = "\xff\xff\xff\xff"
+
+func appendCopyText(buf []byte, s string) []byte {
+	buf = binary.BigEndian.AppendUint32(buf, uint32(len(s)))
+	return append(buf, s...)
+}
+
+func appendCopyTextOrNull(buf []byte, s string) []byte {
+	if s == "" {
+		return append(buf, copyNull...)
+	}
+	return appendCopyText(buf, s)
 }

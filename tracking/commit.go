@@ -49,11 +49,22 @@ func (s *Store) committed(ctx context.Context, b *batch) bool {
 	}
 	missing := true
 	err = s.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		r := conn.Conn().PgConn().ExecParams(ctx, missingEvents, keyParams(b.applied), nil, binaryFormat, binaryFormat).Read()
+		r := conn.Conn().PgConn().ExecParams(ctx, missingEvents, keyParams(b.newKeys()), nil, binaryFormat, binaryFormat).Read()
 		missing = r.Err != nil || r.Rows[0][0][0] != 0
 		return r.Err
 	})
 	return err == nil && !missing
+}
+
+// newKeys are the keys of the batch's new events.
+func (b *batch) newKeys() []key {
+	var applied []Event
+	for i, isNew := range b.isNew {
+		if isNew {
+			applied = append(applied, b.events[i])
+		}
+	}
+	return sortedKeys(applied)
 }
 
 // fate is how the transaction ended, asked until it has or ctx does.

@@ -57,8 +57,8 @@ func compareIDs(a, b uuid.UUID) int {
 
 // delta is what a set of events changes in their email's row.
 type delta struct {
-	keys    []key // the events: of one email, distinct
-	crowded bool  // whether the row's hashes are kept in email_event_seen
+	keys  []key // the events: of one email, distinct
+	moved bool  // their hashes, and the row's, are in email_event_seen
 
 	first               [typeEnd]microtime
 	lastOpen, lastClick microtime

@@ -6,132 +6,80 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// unknownEvents asks of each event whether its email's row has counted it. All
-// events of a crowded email come back: email_event_seen decides on those.
+// unknownEvents asks which events of locked rows are counted neither in the row
+// nor, for a crowded email, in email_event_seen.
 //
-// The LIMIT keeps the planner from turning the look-ups into a join: with a
-// table's statistics missing or old it might hash the whole table.
+// The planner must look each of them up by its key: with a table's statistics
+// missing or old it might hash the whole table. LIMIT keeps it from making a join
+// of the first look-up, and a subquery for a value, unlike EXISTS, is never
+// anything but a look-up.
 const unknownEvents = `
-SELECT d.n, e.crowded, cardinality(e.seen)
+SELECT d.n, cardinality(e.seen)
   FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS d(email_id, event_hash, n),
-       LATERAL (SELECT crowded, seen FROM mailtally.email WHERE id = d.email_id LIMIT 1) AS e
- WHERE e.crowded OR d.event_hash <> ALL (e.seen)
+       LATERAL (SELECT seen, moved_by FROM mailtally.email WHERE id = d.email_id LIMIT 1) AS e
+ WHERE d.event_hash <> ALL (e.seen)
+   AND (e.moved_by IS NULL
+        OR (SELECT s.event_hash FROM mailtally.email_event_seen s
+             WHERE s.email_id = d.email_id AND s.event_hash = d.event_hash) IS NULL)
  ORDER BY d.n`
 
-// moveSeen makes emails crowded: their hashes go from the row to the table. The
-// row is emptied by the upsert that follows in the same transaction.
+// moveSeen moves hashes from rows that are full to the table. The rows are
+// emptied by the upsert that follows in the same transaction.
 const moveSeen = `
 INSERT INTO mailtally.email_event_seen (email_id, event_hash)
 SELECT d.email_id, unnest(e.seen)
   FROM unnest($1::uuid[]) AS d(email_id),
        LATERAL (SELECT seen FROM mailtally.email WHERE id = d.email_id LIMIT 1) AS e`
 
-// insertSeen finds out which events of crowded emails are new, by making them
-// known.
+// insertSeen remembers new events of those emails in the table.
 const insertSeen = `
 INSERT INTO mailtally.email_event_seen (email_id, event_hash)
-SELECT * FROM unnest($1::uuid[], $2::bigint[])
-    ON CONFLICT DO NOTHING
-RETURNING email_id, event_hash`
+SELECT * FROM unnest($1::uuid[], $2::bigint[])`
 
 // missingEvents tells whether any event is counted neither in its row nor in
-// email_event_seen.
+// email_event_seen. Its subqueries are for values: see unknownEvents.
 const missingEvents = `
 SELECT EXISTS (
        SELECT FROM unnest($1::uuid[], $2::bigint[]) AS d(email_id, event_hash)
-        WHERE NOT EXISTS (SELECT FROM mailtally.email WHERE id = d.email_id AND seen @> ARRAY[d.event_hash] LIMIT 1)
-          AND NOT EXISTS (SELECT FROM mailtally.email_event_seen s
-                           WHERE s.email_id = d.email_id AND s.event_hash = d.event_hash LIMIT 1))`
+        WHERE (SELECT d.event_hash = ANY (e.seen) FROM mailtally.email e WHERE e.id = d.email_id) IS NOT TRUE
+          AND (SELECT s.event_hash FROM mailtally.email_event_seen s
+                WHERE s.email_id = d.email_id AND s.event_hash = d.event_hash) IS NULL)`
 
-// unknown gives deltas of those of keys that are new. The keys are sorted, their
-// rows exist and are locked by this transaction, and one whose row would hold
-// too many hashes becomes crowded here.
-func (b *batch) unknown(ctx context.Context, keys []key) ([]delta, error) {
-	var pipeline pgconn.Batch
-	pipeline.ExecParams(unknownEvents, keyParams(keys), nil, binaryFormat, binaryFormat)
-	results, err := b.roundTrip(ctx, &pipeline)
-	if err != nil {
+// unknown gives deltas of those of keys that are new. The keys are sorted, and
+// their rows exist and are locked by this transaction. Where a row has no room
+// for its new events, their hashes and those that it holds move to
+// email_event_seen, by statements that unknown adds to p and that must run before
+// the deltas are applied.
+func (b *batch) unknown(ctx context.Context, keys []key, p *pipeline) ([]delta, error) {
+	var fresh []key
+	held := make(map[uuid.UUID]int) // hashes in the row
+	var lookUp pipeline
+	lookUp.add(unknownEvents, keyParams(keys), func(row [][]byte) {
+		k := keys[binary.BigEndian.Uint64(row[0])-1] // ordinality counts from 1
+		fresh = append(fresh, k)
+		held[k.email] = int(binary.BigEndian.Uint32(row[1]))
+	})
+	if err := b.roundTrip(ctx, &lookUp); err != nil {
 		return nil, fmt.Errorf("look up %d events: %w", len(keys), err)
 	}
 
-	var roomy, crowded []key
-	var turning []uuid.UUID // emails that become crowded
-	for rows := results[0].Rows; len(rows) > 0; {
-		first := keyOf(rows[0], keys)
-		n := 1
-		for n < len(rows) && keyOf(rows[n], keys).email == first.email {
-			n++
-		}
-		isCrowded, held := rows[0][1][0] != 0, int(binary.BigEndian.Uint32(rows[0][2]))
-		into := &roomy
-		if isCrowded || held+n > b.limit {
-			into = &crowded
-			if !isCrowded {
-				turning = append(turning, first.email)
-			}
-		}
-		for _, row := range rows[:n] {
-			*into = append(*into, keyOf(row, keys))
-		}
-		rows = rows[n:]
-	}
-
-	fresh := deltas(roomy, b.events)
-	if len(crowded) == 0 {
-		return fresh, nil
-	}
-	crowded, err = b.insertSeen(ctx, turning, crowded)
-	if err != nil {
-		return nil, fmt.Errorf("look up %d events of crowded emails: %w", len(crowded), err)
-	}
-	for _, d := range deltas(crowded, b.events) {
-		d.crowded = true
-		fresh = append(fresh, d)
-	}
-	return fresh, nil
-}
-
-// insertSeen gives those of keys, which are sorted and whose emails are crowded
-// or turning so, that are new.
-func (b *batch) insertSeen(ctx context.Context, turning []uuid.UUID, keys []key) ([]key, error) {
-	var pipeline pgconn.Batch
-	if len(turning) > 0 {
-		ids := newArray(oidUUID, len(turning), 16)
-		for _, id := range turning {
-			ids.uuid(id)
-		}
-		pipeline.ExecParams(moveSeen, [][]byte{ids.bytes()}, nil, binaryFormat, nil)
-	}
-	pipeline.ExecParams(insertSeen, keyParams(keys), nil, binaryFormat, binaryFormat)
-	results, err := b.roundTrip(ctx, &pipeline)
-	if err != nil {
-		return nil, err
-	}
-
-	type seen struct {
-		email uuid.UUID
-		hash  int64
-	}
-	rows := results[len(results)-1].Rows
-	inserted := make(map[seen]bool, len(rows))
-	for _, row := range rows {
-		inserted[seen{uuid.UUID(row[0]), int64(binary.BigEndian.Uint64(row[1]))}] = true
-	}
-	fresh := make([]key, 0, len(rows))
-	for _, k := range keys {
-		if inserted[seen{k.email, k.hash}] {
-			fresh = append(fresh, k)
+	list := deltas(fresh, b.events)
+	full := newArray(oidUUID, 0, 16)
+	var moved []key
+	for i := range list {
+		if d := &list[i]; held[d.keys[0].email]+len(d.keys) > b.limit {
+			d.moved = true
+			full.uuid(d.keys[0].email)
+			moved = append(moved, d.keys...)
 		}
 	}
-	return fresh, nil
-}
-
-// keyOf is the key that a row of unknownEvents is about.
-func keyOf(row [][]byte, keys []key) key {
-	return keys[binary.BigEndian.Uint64(row[0])-1] // ordinality counts from 1
+	if len(moved) > 0 {
+		p.add(moveSeen, [][]byte{full.bytes()}, nil)
+		p.add(insertSeen, keyParams(moved), nil)
+	}
+	return list, nil
 }
 
 func keyParams(keys []key) [][]byte {

@@ -1,0 +1,162 @@
+package tracking
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/google/uuid"
+)
+
+// upsertEmails is the guarantee. For each email: a row that is not there is
+// made; a row that has counted none of these events takes them; a row that has
+// counted any of them, or that would hold too many hashes, stays as it is, is
+// not returned, and is locked by this transaction all the same (the chapter on
+// INSERT: "all rows will be locked when the ON CONFLICT DO UPDATE action is
+// taken, even those that do not satisfy the WHERE").
+//
+// The test of a crowded email has two traps. The WHERE sees the newest version
+// of the row, even one that was committed while this statement waited for its
+// lock, but email_event_seen as it was when the statement began: of a row whose
+// hashes have been moved since, it must not believe that what it cannot find was
+// never counted. moved_by tells: it is the transaction that moved hashes last,
+// and where the statement sees that one it sees all before it. And each hash must
+// be looked up by the whole key, where = ANY (excluded.seen) would let the
+// planner read all hashes of the email. LIMIT keeps it from joining.
+//
+// In the second pass ($20) the rows are locked and the events have been found new
+// since: there is nothing to test. A delta without hashes is one whose hashes
+// stand in email_event_seen, with those that the row held until now.
+//
+// The deltas come in id order, the one in which everyone locks rows. The hashes
+// of all emails come in one flat array, since unnest would flatten an array of
+// arrays; each row takes its slice. The arrays are unnested side by side in a
+// select list: one unnest of them all, in FROM, makes a tuplestore an array and
+// costs the server a fifth more. There, too, an array that is NULL as a whole
+// gives a NULL a row.
+//
+// greatest and least ignore nulls.
+const upsertEmails = `
+INSERT INTO mailtally.email AS e
+       (id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
+        bounced_at, complained_at, failed_at, suppressed_at, last_opened_at, last_clicked_at,
+        open_count, click_count, seen, moved_by)
+SELECT id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
+       bounced_at, complained_at, failed_at, suppressed_at, last_opened_at, last_clicked_at,
+       open_count, click_count, ($16::bigint[])[seen_from:seen_to],
+       CASE WHEN seen_to < seen_from THEN pg_current_xact_id() END
+  FROM (SELECT unnest($1::uuid[])         AS id,
+               unnest($2::timestamptz[])  AS scheduled_at,
+               unnest($3::timestamptz[])  AS sent_at,
+               unnest($4::timestamptz[])  AS delivered_at,
+               unnest($5::timestamptz[])  AS delivery_delayed_at,
+               unnest($6::timestamptz[])  AS opened_at,
+               unnest($7::timestamptz[])  AS clicked_at,
+               unnest($8::timestamptz[])  AS bounced_at,
+               unnest($9::timestamptz[])  AS complained_at,
+               unnest($10::timestamptz[]) AS failed_at,
+               unnest($11::timestamptz[]) AS suppressed_at,
+               unnest($12::timestamptz[]) AS last_opened_at,
+               unnest($13::timestamptz[]) AS last_clicked_at,
+               unnest($14::integer[])     AS open_count,
+               unnest($15::integer[])     AS click_count,
+               unnest($17::integer[])     AS seen_from,
+               unnest($18::integer[])     AS seen_to) AS d
+    ON CONFLICT (id) DO UPDATE
+   SET scheduled_at        = least(e.scheduled_at, excluded.scheduled_at),
+       sent_at             = least(e.sent_at, excluded.sent_at),
+       delivered_at        = least(e.delivered_at, excluded.delivered_at),
+       delivery_delayed_at = least(e.delivery_delayed_at, excluded.delivery_delayed_at),
+       opened_at           = least(e.opened_at, excluded.opened_at),
+       clicked_at          = least(e.clicked_at, excluded.clicked_at),
+       bounced_at          = least(e.bounced_at, excluded.bounced_at),
+       complained_at       = least(e.complained_at, excluded.complained_at),
+       failed_at           = least(e.failed_at, excluded.failed_at),
+       suppressed_at       = least(e.suppressed_at, excluded.suppressed_at),
+       last_opened_at      = greatest(e.last_opened_at, excluded.last_opened_at),
+       last_clicked_at     = greatest(e.last_clicked_at, excluded.last_clicked_at),
+       open_count          = e.open_count + excluded.open_count,
+       click_count         = e.click_count + excluded.click_count,
+       seen                = CASE WHEN excluded.moved_by IS NULL THEN e.seen || excluded.seen ELSE '{}' END,
+       moved_by            = coalesce(excluded.moved_by, e.moved_by)
+ WHERE $20::boolean
+    OR (NOT e.seen && excluded.seen
+        AND cardinality(e.seen) + cardinality(excluded.seen) <= $19::integer
+        AND (e.moved_by IS NULL
+             OR (pg_visible_in_snapshot(e.moved_by, pg_current_snapshot())
+                 AND NOT EXISTS (SELECT FROM unnest(excluded.seen) AS d(event_hash),
+                                        LATERAL (SELECT FROM mailtally.email_event_seen s
+                                                  WHERE s.email_id = e.id AND s.event_hash = d.event_hash
+                                                  LIMIT 1) AS known))))
+RETURNING id, open_count, click_count`
+
+// upsert applies list, which is in id order, at the end of a pipeline, and gives
+// the deltas that it did not apply. The first open of an email is where the row's
+// count equals the delta's own.
+func (b *batch) upsert(ctx context.Context, p *pipeline, list []delta, found bool) (unchanged []delta, err error) {
+	next := 0
+	p.add(upsertEmails, upsertParams(list, b.limit, found), func(row [][]byte) {
+		id := uuid.UUID(row[0])
+		for list[next].keys[0].email != id {
+			unchanged = append(unchanged, list[next])
+			next++
+		}
+		d := &list[next]
+		next++
+		for _, k := range d.keys {
+			b.isNew[k.event] = true
+		}
+		if d.opens > 0 && int32(binary.BigEndian.Uint32(row[1])) == d.opens {
+			b.firstOpens++
+		}
+		if d.clicks > 0 && int32(binary.BigEndian.Uint32(row[2])) == d.clicks {
+			b.firstClicks++
+		}
+	})
+	if err := b.roundTrip(ctx, p); err != nil {
+		return nil, fmt.Errorf("upsert %d emails: %w", len(list), err)
+	}
+	return append(unchanged, list[next:]...), nil
+}
+
+func upsertParams(list []delta, limit int, found bool) [][]byte {
+	hashes := 0
+	for i := range list {
+		hashes += len(list[i].keys)
+	}
+	ids := newArray(oidUUID, len(list), 16)
+	var times [12]arrayParam
+	for i := range times {
+		times[i] = newArray(oidTimestamptz, len(list), 8)
+	}
+	opens, clicks := newArray(oidInt4, len(list), 4), newArray(oidInt4, len(list), 4)
+	seen := newArray(oidInt8, hashes, 8)
+	from, to := newArray(oidInt4, len(list), 4), newArray(oidInt4, len(list), 4)
+
+	for i := range list {
+		d := &list[i]
+		ids.uuid(d.keys[0].email)
+		for t := Scheduled; t < typeEnd; t++ {
+			times[t-Scheduled].time(d.first[t])
+		}
+		times[10].time(d.lastOpen)
+		times[11].time(d.lastClick)
+		opens.int4(d.opens)
+		clicks.int4(d.clicks)
+		from.int4(int32(seen.n) + 1)
+		if !d.moved {
+			for _, k := range d.keys {
+				seen.int8(k.hash)
+			}
+		}
+		to.int4(int32(seen.n)) // before from, hence an empty slice, if moved
+	}
+
+	params := make([][]byte, 0, 20)
+	params = append(params, ids.bytes())
+	for i := range times {
+		params = append(params, times[i].bytes())
+	}
+	params = append(params, opens.bytes(), clicks.bytes(), seen.bytes(), from.bytes(), to.bytes())
+	return append(params, int4Param(int32(limit)), boolParam(found))
+}

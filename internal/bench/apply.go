@@ -118,9 +118,9 @@ func newLoad(events []tracking.Event) load { return load{events, tallied(events)
 // contender is one of the ways to write events that are compared.
 type contender struct {
 	row     row
-	size    size // zero for the baselines
-	limit   bool // writes the events alone, without a tally
-	load    load // what is written
+	size    size                                                                      // zero for the baselines
+	limit   bool                                                                      // writes the events alone, without a tally
+	load    load                                                                      // what is written
 	tallies string                                                                    // the SQL for its sums
 	prepare func(context.Context, *pgxpool.Pool) (func(context.Context) error, error) // what is not measured, and what is
 	lost    []tallies

@@ -94,6 +94,7 @@ func apply(ctx context.Context, b *bench) error {
 const (
 	rate         = "events/s"
 	wal          = "WAL, bytes/event"
+	folded       = "events/row write"
 	bestBaseline = "conditional-update"
 )
 
@@ -154,6 +155,7 @@ func ours(s size, l load) *contender {
 	c := &contender{row: row{Name: "mailtally, " + s.String()}, size: s, load: l, tallies: ourTallies}
 	c.prepare = func(_ context.Context, pool *pgxpool.Pool) (func(context.Context) error, error) {
 		shares := keyed(l.events, s.writers)
+		c.row.figure(folded, "").Values = []float64{float64(len(l.events)) / float64(rowWrites(shares, s.batch))}
 		return func(ctx context.Context) error { return applyAll(ctx, pool, shares, s.batch) }, nil
 	}
 	return c
@@ -170,6 +172,20 @@ func applyAll(ctx context.Context, pool *pgxpool.Pool, shares [][]tracking.Event
 		}
 		return nil
 	})
+}
+
+// rowWrites is how many rows of the tally the batches write: one an email.
+func rowWrites(shares [][]tracking.Event, batch int) (n int) {
+	for _, share := range shares {
+		for events := range slices.Chunk(share, batch) {
+			emails := make(map[uuid.UUID]bool, len(events))
+			for i := range events {
+				emails[events[i].EmailID] = true
+			}
+			n += len(emails)
+		}
+	}
+	return n
 }
 
 // measure runs c once, on a fresh database.

@@ -34,6 +34,8 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"apply", "events to committed rows: the usual ways, mailtally, and COPY as the limit", apply},
+		{"growth", "the same from nothing to tens of millions of events", growth},
+		{"hot", "one email with up to a million opens and clicks", hot},
 	}
 }
 

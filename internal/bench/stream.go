@@ -93,11 +93,7 @@ func (a *arrivals) Pop() any {
 
 // email plans all events of a new one.
 func (s *streamer) email() {
-	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:], s.rng.Uint64())
-	binary.BigEndian.PutUint64(id[8:], s.rng.Uint64())
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a random UUID, RFC 9562
-
+	id := s.emailID()
 	now := float64(s.planned)
 	s.plan(id, tracking.Sent, now)
 	now += s.between(2e3, 3e4)
@@ -128,6 +124,23 @@ func (s *streamer) between(least, most float64) float64 {
 }
 
 func (s *streamer) plan(id uuid.UUID, typ tracking.Type, due float64) {
+	e := s.event(id, typ, due)
+	s.arrive(&arrival{due: due, event: e})
+	if s.rng.IntN(1000) < 29 { // most repeats come at once, others when somebody replays
+		due += s.between(10, 1e4)
+		if s.rng.IntN(5) == 0 {
+			due += s.between(s.lateFrom, s.lateMost)
+		}
+		s.arrive(&arrival{due: due, event: e, repeat: true})
+	}
+}
+
+func (s *streamer) arrive(a *arrival) {
+	s.planned++
+	heap.Push(&s.pending, a)
+}
+
+func (s *streamer) event(id uuid.UUID, typ tracking.Type, due float64) tracking.Event {
 	e := tracking.Event{
 		EmailID: id,
 		EventID: s.eventID(),
@@ -143,19 +156,15 @@ func (s *streamer) plan(id uuid.UUID, typ tracking.Type, due float64) {
 	if typ == tracking.Clicked {
 		e.Link = fmt.Sprintf("https://www.example.com/newsletter/2026/%d?utm_source=newsletter&utm_medium=email", s.rng.IntN(200))
 	}
-	s.arrive(&arrival{due: due, event: e})
-	if s.rng.IntN(1000) < 29 { // most repeats come at once, others when somebody replays
-		due += s.between(10, 1e4)
-		if s.rng.IntN(5) == 0 {
-			due += s.between(s.lateFrom, s.lateMost)
-		}
-		s.arrive(&arrival{due: due, event: e, repeat: true})
-	}
+	return e
 }
 
-func (s *streamer) arrive(a *arrival) {
-	s.planned++
-	heap.Push(&s.pending, a)
+// emailID is a random UUID, RFC 9562.
+func (s *streamer) emailID() (id uuid.UUID) {
+	binary.BigEndian.PutUint64(id[:], s.rng.Uint64())
+	binary.BigEndian.PutUint64(id[8:], s.rng.Uint64())
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
 }
 
 // eventID looks like Svix's: msg_ and 27 letters and digits.

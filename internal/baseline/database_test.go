@@ -15,21 +15,16 @@ import (
 // mailtally's.
 func newPool(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	return connect(t, testpg.New(t, "baseline", migrate), 16)
-}
-
-func connect(tb testing.TB, url string, connections int32) *pgxpool.Pool {
-	tb.Helper()
-	config, err := pgxpool.ParseConfig(url)
+	config, err := pgxpool.ParseConfig(testpg.New(t, "baseline", migrate))
 	if err != nil {
-		tb.Fatal(err)
+		t.Fatal(err)
 	}
-	config.MaxConns = connections
-	pool, err := pgxpool.NewWithConfig(tb.Context(), config)
+	config.MaxConns = 16
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
-		tb.Fatal(err)
+		t.Fatal(err)
 	}
-	tb.Cleanup(pool.Close)
+	t.Cleanup(pool.Close)
 	return pool
 }
 

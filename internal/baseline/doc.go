@@ -1,7 +1,7 @@
 // Package baseline holds the four ways in which applications usually count
 // email events, as small as they can be written, to show what mailtally is for
-// and to be measured beside it (see BenchmarkApply). Nothing in production uses
-// it.
+// and to be measured beside it (internal/bench, the part apply). Nothing in
+// production uses it.
 //
 //	way                 right?   price
 //	read-modify-write   no       loses events as soon as two writers meet

@@ -93,9 +93,9 @@ func crowd() (deliveries []tracking.Event) {
 }
 
 // run has writers take work from the list, one at a time, until it is done.
-func run[T any](tb testing.TB, writers int, list []T, apply func(context.Context, T) error) {
-	tb.Helper()
-	group, ctx := errgroup.WithContext(tb.Context())
+func run[T any](t *testing.T, writers int, list []T, apply func(context.Context, T) error) {
+	t.Helper()
+	group, ctx := errgroup.WithContext(t.Context())
 	var next atomic.Int64
 	for range writers {
 		group.Go(func() error {
@@ -111,7 +111,7 @@ func run[T any](tb testing.TB, writers int, list []T, apply func(context.Context
 		})
 	}
 	if err := group.Wait(); err != nil {
-		tb.Fatal(err)
+		t.Fatal(err)
 	}
 }
 

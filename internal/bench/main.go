@@ -32,7 +32,11 @@ type part struct {
 
 // parts are all there are, in the order of the report.
 func parts() []part {
-	return []part{}
+	return []part{
+		{"apply", "events to committed rows: the usual ways, mailtally, and COPY as the limit", apply},
+		{"growth", "the same from nothing to tens of millions of events", growth},
+		{"hot", "one email with up to a million opens and clicks", hot},
+	}
 }
 
 // bench is one run of the program, as its parts see it.

@@ -70,20 +70,7 @@ func (d *database) stop() {
 // fresh makes the database called bench anew, with mailtally's tables and the
 // baselines', and nothing left to write from the one before.
 func (d *database) fresh(ctx context.Context, connections int32) (*pgxpool.Pool, error) {
-	for _, sql := range []string{
-		"DROP DATABASE IF EXISTS bench WITH (FORCE)",
-		"CREATE DATABASE bench",
-		// The best that the server's build offers; a server without LZ4 has pglz.
-		`DO $$ BEGIN
-			EXECUTE format('ALTER DATABASE bench SET wal_compression = %L',
-				(SELECT CASE WHEN 'lz4' = ANY (enumvals) THEN 'lz4' ELSE 'on' END FROM pg_settings WHERE name = 'wal_compression'));
-		END $$`,
-	} {
-		if _, err := d.admin.Exec(ctx, sql); err != nil {
-			return nil, fmt.Errorf("make a fresh database: %w", err)
-		}
-	}
-	pool, err := connect(ctx, d.URL("bench"), connections)
+	pool, err := d.another(ctx, "bench", connections)
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +87,24 @@ func (d *database) fresh(ctx context.Context, connections int32) (*pgxpool.Pool,
 		return nil, err
 	}
 	return pool, nil
+}
+
+// another makes the database with that name anew, without any tables.
+func (d *database) another(ctx context.Context, name string, connections int32) (*pgxpool.Pool, error) {
+	for _, sql := range []string{
+		"DROP DATABASE IF EXISTS %[1]s WITH (FORCE)",
+		"CREATE DATABASE %[1]s",
+		// The best that the server's build offers; a server without LZ4 has pglz.
+		`DO $$ BEGIN
+			EXECUTE format('ALTER DATABASE %[1]s SET wal_compression = %%L',
+				(SELECT CASE WHEN 'lz4' = ANY (enumvals) THEN 'lz4' ELSE 'on' END FROM pg_settings WHERE name = 'wal_compression'));
+		END $$`,
+	} {
+		if _, err := d.admin.Exec(ctx, fmt.Sprintf(sql, name)); err != nil {
+			return nil, fmt.Errorf("make a fresh database: %w", err)
+		}
+	}
+	return connect(ctx, d.URL(name), connections)
 }
 
 func connect(ctx context.Context, url string, connections int32) (*pgxpool.Pool, error) {

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"cmp"
+	"container/heap"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -28,41 +27,74 @@ import (
 // real day's traffic. (Package simulate, whose traffic is to be looked at, keeps
 // an email's events within a few thousand.)
 func stream(n int, now time.Time) []tracking.Event {
-	s := streamer{
-		rng: rand.New(rand.NewPCG(1, 2)),
-		// In this month or the one before, which have partitions.
-		start: now.UTC().Truncate(time.Second).Add(-time.Hour),
-	}
-	for len(s.arrivals) < n {
-		s.email()
-	}
-	slices.SortStableFunc(s.arrivals, func(a, b arrival) int { return cmp.Compare(a.due, b.due) })
+	// In this month or the one before, which have partitions.
+	s := newStreamer(pace{200 * time.Microsecond, 1e6, 1e4, 1e6}, now.Add(-time.Hour))
+	s.most = n
 	events := make([]tracking.Event, n)
 	for i := range events {
-		events[i] = s.arrivals[i].event
+		events[i] = s.next().event
 	}
 	return events
 }
 
-type streamer struct {
-	rng      *rand.Rand
-	start    time.Time
-	arrivals []arrival
+// pace is how far apart a streamer's deliveries are.
+type pace struct {
+	tick               time.Duration // from one delivery to the next
+	openBefore         float64       // an open comes at most so many deliveries after its email's
+	lateFrom, lateMost float64       // one repeat in five comes so many deliveries late
 }
 
+// streamer makes deliveries one after the other, and holds no more of them than
+// are planned and have not come yet.
+type streamer struct {
+	pace
+	rng     *rand.Rand
+	start   time.Time
+	most    int // once so many are planned no further emails begin, if not 0
+	planned int
+	pending arrivals
+}
+
+func newStreamer(p pace, start time.Time) *streamer {
+	return &streamer{pace: p, rng: rand.New(rand.NewPCG(1, 2)), start: start.UTC().Truncate(time.Second)}
+}
+
+// arrival is a delivery to come.
 type arrival struct {
-	due   float64 // in deliveries
-	event tracking.Event
+	due    float64 // in deliveries
+	event  tracking.Event
+	repeat bool // of an event that came before
+}
+
+// next gives the next delivery.
+func (s *streamer) next() *arrival {
+	// An email begins when as many deliveries are planned: what is due before can
+	// no longer be overtaken.
+	for (s.most == 0 || s.planned < s.most) && (len(s.pending) == 0 || s.pending[0].due >= float64(s.planned)) {
+		s.email()
+	}
+	return heap.Pop(&s.pending).(*arrival)
+}
+
+// arrivals is a heap, the next one due first.
+type arrivals []*arrival
+
+func (a arrivals) Len() int           { return len(a) }
+func (a arrivals) Less(i, j int) bool { return a[i].due < a[j].due }
+func (a arrivals) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
+func (a *arrivals) Push(x any)        { *a = append(*a, x.(*arrival)) }
+func (a *arrivals) Pop() any {
+	last := len(*a) - 1
+	x := (*a)[last]
+	(*a)[last] = nil // not held any longer
+	*a = (*a)[:last]
+	return x
 }
 
 // email plans all events of a new one.
 func (s *streamer) email() {
-	var id uuid.UUID
-	binary.BigEndian.PutUint64(id[:], s.rng.Uint64())
-	binary.BigEndian.PutUint64(id[8:], s.rng.Uint64())
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // a random UUID, RFC 9562
-
-	now := float64(len(s.arrivals))
+	id := s.emailID()
+	now := float64(s.planned)
 	s.plan(id, tracking.Sent, now)
 	now += s.between(2e3, 3e4)
 	if s.rng.IntN(100) < 3 {
@@ -78,7 +110,7 @@ func (s *streamer) email() {
 		opens++
 	}
 	for range opens {
-		open := now + s.between(5e3, 1e6)
+		open := now + s.between(5e3, s.openBefore)
 		s.plan(id, tracking.Opened, open)
 		if s.rng.IntN(100) < 16 {
 			s.plan(id, tracking.Clicked, open+s.between(2e3, 3e4))
@@ -92,12 +124,29 @@ func (s *streamer) between(least, most float64) float64 {
 }
 
 func (s *streamer) plan(id uuid.UUID, typ tracking.Type, due float64) {
+	e := s.event(id, typ, due)
+	s.arrive(&arrival{due: due, event: e})
+	if s.rng.IntN(1000) < 29 { // most repeats come at once, others when somebody replays
+		due += s.between(10, 1e4)
+		if s.rng.IntN(5) == 0 {
+			due += s.between(s.lateFrom, s.lateMost)
+		}
+		s.arrive(&arrival{due: due, event: e, repeat: true})
+	}
+}
+
+func (s *streamer) arrive(a *arrival) {
+	s.planned++
+	heap.Push(&s.pending, a)
+}
+
+func (s *streamer) event(id uuid.UUID, typ tracking.Type, due float64) tracking.Event {
 	e := tracking.Event{
 		EmailID: id,
 		EventID: s.eventID(),
 		Type:    typ,
 		OccurredAt: s.start.
-			Add(time.Duration(due) * 200 * time.Microsecond).
+			Add(time.Duration(due) * s.tick).
 			Add(-time.Duration(s.rng.IntN(5e6)) * time.Microsecond), // up to 5 s ago: arrivals are not quite in order
 	}
 	if typ == tracking.Opened || typ == tracking.Clicked {
@@ -107,14 +156,15 @@ func (s *streamer) plan(id uuid.UUID, typ tracking.Type, due float64) {
 	if typ == tracking.Clicked {
 		e.Link = fmt.Sprintf("https://www.example.com/newsletter/2026/%d?utm_source=newsletter&utm_medium=email", s.rng.IntN(200))
 	}
-	s.arrivals = append(s.arrivals, arrival{due, e})
-	if s.rng.IntN(1000) < 29 { // most repeats come at once, others when somebody replays
-		due += s.between(10, 1e4)
-		if s.rng.IntN(5) == 0 {
-			due += s.between(1e4, 1e6)
-		}
-		s.arrivals = append(s.arrivals, arrival{due, e})
-	}
+	return e
+}
+
+// emailID is a random UUID, RFC 9562.
+func (s *streamer) emailID() (id uuid.UUID) {
+	binary.BigEndian.PutUint64(id[:], s.rng.Uint64())
+	binary.BigEndian.PutUint64(id[8:], s.rng.Uint64())
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
 }
 
 // eventID looks like Svix's: msg_ and 27 letters and digits.

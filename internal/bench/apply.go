@@ -1,0 +1,315 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mailtally/mailtally/internal/baseline"
+	"github.com/mailtally/mailtally/tracking"
+)
+
+const applyText = `
+Deliveries a second from Go's memory to committed rows, redeliveries included, and WAL bytes a delivery. Each run has a fresh database after a CHECKPOINT; its final rows are checked.
+
+- The four ways of internal/baseline: %s deliveries, an event each call, by 8 writers who take the next one.
+- mailtally: %s deliveries, in batches; a writer has the emails whose id falls to it, as a consumer's partitions do.
+- The limits: binary COPY of the same events, the columns of mailtally's history, in the same batches by the same writers, a transaction each, and no tally. They get the stream without its redeliveries (%s events), which COPY cannot refuse one by one: they are spared the dedupe, and their rate counts what they wrote. Their bytes are made before the clock starts and only sent, 64 KB at a time.
+
+All streams are arrival-ordered, from the same generator: 3.2 events an email, 2.8 %% redelivered. Each is planned to its own length, opens come up to a million deliveries after the email, and so a longer stream has fewer rows in the cache and fewer events of an email in a batch: that is in the baselines' favour.
+
+%s`
+
+// apply measures how fast events become a tally, beside the usual ways and what
+// PostgreSQL can do at all.
+func apply(ctx context.Context, b *bench) error {
+	few, many := 12_000, 300_000
+	sizes := []size{{1_000, 1}, {1_000, 4}, {5_000, 1}, {5_000, 4}, {20_000, 4}}
+	if b.full {
+		few, many = 50_000, 1_500_000
+		sizes = nil
+		for _, batch := range []int{1_000, 5_000, 20_000} {
+			for _, writers := range []int{1, 2, 4, 8} {
+				sizes = append(sizes, size{batch, writers})
+			}
+		}
+	}
+	now := time.Now()
+	short, long := newLoad(stream(few, now)), newLoad(stream(many, now))
+	spared := newLoad(distinct(long.events))
+
+	var list []*contender
+	for _, way := range baseline.Ways() {
+		list = append(list, eachEvent(way, short))
+	}
+	best := list[slices.IndexFunc(list, func(c *contender) bool { return c.row.Name == bestBaseline })]
+	keyedCopies := make(map[size]*contender)
+	for _, s := range sizes {
+		list = append(list, ours(s, long))
+	}
+	for _, s := range sizes {
+		c := keyedCopy(s, spared)
+		list = append(list, c)
+		keyedCopies[s] = c
+	}
+	for _, s := range sizes {
+		list = append(list, keylessCopy(s, spared))
+	}
+
+	d, err := b.postgres(ctx, "apply", nil)
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	for round := range b.rounds {
+		for i := range list {
+			c := list[(i+round*len(list)/b.rounds)%len(list)]
+			if err := c.measure(ctx, d); err != nil {
+				return fmt.Errorf("%s: %w", c.row.Name, err)
+			}
+			b.log.Info("measured", "round", round+1, "what", c.row.Name, "events/s", number(c.row.last(rate)))
+		}
+	}
+
+	t := table{Part: "apply", Title: "events to committed rows", Text: fmt.Sprintf(applyText, number(float64(few)), number(float64(many)), number(float64(len(spared.events))), settingsText)}
+	for _, c := range list {
+		c.row.ratio("× "+bestBaseline, rate, &best.row)
+		if copied, ok := keyedCopies[c.size]; ok && c != copied {
+			c.row.ratio("× keyed COPY", rate, &copied.row)
+		}
+		c.row.Note = c.note()
+		t.Rows = append(t.Rows, c.row)
+	}
+	b.report.add(t)
+	b.report.chart("apply", "Events a second to committed rows, one PostgreSQL, 2 cores for everything", applyBars(list))
+	return nil
+}
+
+const (
+	rate         = "events/s"
+	wal          = "WAL, bytes/event"
+	folded       = "events/row write"
+	bestBaseline = "conditional-update"
+)
+
+// size is how much goes into a transaction, and how many go on at once.
+type size struct{ batch, writers int }
+
+func (s size) String() string {
+	if s.writers == 1 {
+		return fmt.Sprintf("%s × 1 writer", number(float64(s.batch)))
+	}
+	return fmt.Sprintf("%s × %d writers", number(float64(s.batch)), s.writers)
+}
+
+// load is what is written, and what the sums should be then.
+type load struct {
+	events []tracking.Event
+	want   tallies
+}
+
+func newLoad(events []tracking.Event) load { return load{events, tallied(events)} }
+
+// contender is one of the ways to write events that are compared.
+type contender struct {
+	row     row
+	size    size                                                                      // zero for the baselines
+	limit   bool                                                                      // writes the events alone, without a tally
+	load    load                                                                      // what is written
+	tallies string                                                                    // the SQL for its sums
+	prepare func(context.Context, *pgxpool.Pool) (func(context.Context) error, error) // what is not measured, and what is
+	lost    []tallies
+}
+
+// eachEvent is a baseline, used as a webhook handler would use it.
+func eachEvent(way baseline.Way, l load) *contender {
+	const writers = 8
+	c := &contender{row: row{Name: way.Name}, load: l, tallies: baselineTallies}
+	c.prepare = func(_ context.Context, pool *pgxpool.Pool) (func(context.Context) error, error) {
+		return func(ctx context.Context) error {
+			var next atomic.Int64
+			return each(ctx, writers, func(ctx context.Context, _ int) error {
+				for {
+					i := int(next.Add(1)) - 1
+					if i >= len(l.events) {
+						return nil
+					}
+					if err := way.Apply(ctx, pool, l.events[i]); err != nil {
+						return err
+					}
+				}
+			})
+		}, nil
+	}
+	return c
+}
+
+// ours is mailtally.
+func ours(s size, l load) *contender {
+	c := &contender{row: row{Name: "mailtally, " + s.String()}, size: s, load: l, tallies: ourTallies}
+	c.prepare = func(_ context.Context, pool *pgxpool.Pool) (func(context.Context) error, error) {
+		shares := keyed(l.events, s.writers)
+		c.row.figure(folded, "").Values = []float64{float64(len(l.events)) / float64(rowWrites(shares, s.batch))}
+		return func(ctx context.Context) error { return applyAll(ctx, pool, shares, s.batch) }, nil
+	}
+	return c
+}
+
+// applyAll has a writer apply each share, in batches.
+func applyAll(ctx context.Context, pool *pgxpool.Pool, shares [][]tracking.Event, batch int) error {
+	store := tracking.Store{Pool: pool}
+	return each(ctx, len(shares), func(ctx context.Context, w int) error {
+		for events := range slices.Chunk(shares[w], batch) {
+			if _, err := store.Apply(ctx, events); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// rowWrites is how many rows of the tally the batches write: one an email.
+func rowWrites(shares [][]tracking.Event, batch int) (n int) {
+	for _, share := range shares {
+		for events := range slices.Chunk(share, batch) {
+			emails := make(map[uuid.UUID]bool, len(events))
+			for i := range events {
+				emails[events[i].EmailID] = true
+			}
+			n += len(emails)
+		}
+	}
+	return n
+}
+
+// measure runs c once, on a fresh database.
+func (c *contender) measure(ctx context.Context, d *database) error {
+	pool, err := d.fresh(ctx, 8)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	run, err := c.prepare(ctx, pool)
+	if err != nil {
+		return err
+	}
+	if err := connectAll(ctx, pool); err != nil {
+		return err
+	}
+	before, err := d.walBytes(ctx)
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := run(ctx); err != nil {
+		return err
+	}
+	took := time.Since(start)
+	after, err := d.walBytes(ctx)
+	if err != nil {
+		return err
+	}
+	got, err := queryTallies(ctx, pool, c.tallies)
+	if err != nil {
+		return err
+	}
+	c.lost = append(c.lost, c.load.want.minus(got))
+	c.row.measured(rate, "", float64(len(c.load.events))/took.Seconds())
+	c.row.measured(wal, "", float64(after-before)/float64(len(c.load.events)))
+	return nil
+}
+
+// note says what c lost.
+func (c *contender) note() string {
+	if !slices.ContainsFunc(c.lost, func(t tallies) bool { return t != tallies{} }) {
+		return ""
+	}
+	by := func(a, b tallies) int { return a.Events - b.Events }
+	return fmt.Sprintf("wrong: lost %d–%d of %d events", slices.MinFunc(c.lost, by).Events, slices.MaxFunc(c.lost, by).Events, c.load.want.Events)
+}
+
+// keyed shares events out among writers by their email, as Kafka's keys do among
+// partitions.
+func keyed(events []tracking.Event, writers int) [][]tracking.Event {
+	shares := make([][]tracking.Event, writers)
+	for w := range shares {
+		shares[w] = make([]tracking.Event, 0, len(events)/writers*11/10)
+	}
+	for _, e := range events {
+		w := int(e.EmailID[0]) % writers
+		shares[w] = append(shares[w], e)
+	}
+	return shares
+}
+
+// distinct is events without those that came before.
+func distinct(events []tracking.Event) []tracking.Event {
+	type key struct {
+		email uuid.UUID
+		event string
+	}
+	known := make(map[key]bool, len(events))
+	list := make([]tracking.Event, 0, len(events))
+	for _, e := range events {
+		if k := (key{e.EmailID, e.EventID}); !known[k] {
+			known[k] = true
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// each runs do for each of n at once.
+func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range n {
+		group.Go(func() error { return do(ctx, i) })
+	}
+	return group.Wait()
+}
+
+// connectAll opens all connections of pool, which opens them as they are needed
+// otherwise: within what is measured.
+func connectAll(ctx context.Context, pool *pgxpool.Pool) error {
+	n := int(pool.Config().MaxConns)
+	var held []*pgxpool.Conn
+	defer func() {
+		for _, conn := range held {
+			conn.Release()
+		}
+	}()
+	for range n {
+		conn, err := pool.Acquire(ctx)
+		if err != nil {
+			return err
+		}
+		held = append(held, conn)
+	}
+	return nil
+}
+
+// last is the latest value of the row's figure.
+func (r *row) last(name string) float64 {
+	values := r.figure(name, "").Values
+	return values[len(values)-1]
+}
+
+// applyBars are the figures that a reader wants first.
+func applyBars(list []*contender) (bars []bar) {
+	for _, c := range list {
+		if c.size.writers == 1 || c.size.writers == 2 || c.size.writers == 8 {
+			continue // the table has them
+		}
+		if c.limit && c.size.batch != 20_000 {
+			continue
+		}
+		bars = append(bars, bar{name: c.row.Name, value: median(c.row.figure(rate, "").Values), own: !c.limit && c.size.writers > 0})
+	}
+	return bars
+}

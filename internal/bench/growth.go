@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mailtally/mailtally/tracking"
+)
+
+const growthText = `
+A sender of a million emails a day from its first one on: 3.2 events an email, delivered within minutes and opened within minutes to three days, logarithmically spread; 2.8 %% of the deliveries are repeats, a fifth of those 1 to 7 days late. All of it comes in the order of arrival, in batches of 20,000 by 4 writers keyed by email, autovacuum on. %s deliveries, a million at a time, each made before the clock starts; the pauses in which they are made are not counted. The final sums are checked. Rates are of all deliveries; bytes are those of tables and indexes on disk by all events so far.
+
+%s %s`
+
+// growthSize is how growth's events are written.
+var growthSize = size{20_000, 4}
+
+const (
+	growthStep = 1_000_000
+	// growthStart is long enough ago for 50 million deliveries of a million emails
+	// a day, and not before the partitions of the month before this one.
+	growthStart = 20 * 24 * time.Hour
+)
+
+// growthPace makes 3.2 million deliveries a day.
+var growthPace = pace{27 * time.Millisecond, 9.6e6, 3.2e6, 22.4e6}
+
+// growth measures whether the rate, the WAL and the bytes on disk of an event
+// stay what they are while the tables grow.
+func growth(ctx context.Context, b *bench) error {
+	upTo, show, extra := 5*growthStep, 1, map[string]string{"max_wal_size": "1GB", "min_wal_size": "256MB"}
+	notice := "In this short form max_wal_size is 1 GB, so that there are checkpoints at all; it says little of large tables."
+	if b.full {
+		upTo, show, extra, notice = 50*growthStep, 5, nil, ""
+	}
+	alone, err := b.grow(ctx, "growth", upTo, extra, false)
+	if err != nil {
+		return err
+	}
+	t := table{Part: "growth", Title: "from nothing to " + millions(upTo), Text: fmt.Sprintf(growthText, millions(upTo), settingsText, notice)}
+	var bars []bar
+	for i := 0; i+show <= len(alone.ours.steps); i += show {
+		r := alone.ours.row(i, i+show)
+		t.Rows = append(t.Rows, r)
+		bars = append(bars, bar{name: r.Name, value: r.last(rate), own: true})
+	}
+	b.report.add(t)
+	b.report.chart("growth", "Events a second as the tables grow", bars)
+	b.report.add(alone.ours.flatness(b.full))
+
+	// COPY beside it, up to half of that. Apart, since two databases in one server
+	// share its cache: that would make the figures above smaller in their first half
+	// than in the second.
+	if upTo = 2 * growthStep; b.full {
+		upTo = 25 * growthStep
+	}
+	both, err := b.grow(ctx, "growth-copy", upTo, extra, true)
+	if err != nil {
+		return err
+	}
+	t = table{
+		Part: "growth", Title: "beside COPY into a keyed table",
+		Text: "The same stream into two databases of one server, each million first into the one and then into the other, in turns: mailtally, and binary COPY without the redeliveries into a table with PRIMARY KEY (email_id, event_id). Their rates are of what each wrote.",
+	}
+	for i := 0; i+show <= len(both.ours.steps); i += show {
+		r, copied := both.ours.row(i, i+show), both.copied.row(i, i+show)
+		r.ratio("× keyed COPY", rate, &copied)
+		r.measured("keyed COPY, events/s", "", copied.last(rate))
+		r.measured("keyed COPY, WAL, bytes/event", "", copied.last(wal))
+		r.measured("keyed COPY, disk, bytes/event", "", copied.last("disk, bytes/event"))
+		t.Rows = append(t.Rows, r)
+	}
+	b.report.add(t)
+	return nil
+}
+
+// grown is what was measured of the databases that grew.
+type grown struct{ ours, copied *growing }
+
+// grow applies the stream to a database until upTo deliveries are in it, and if
+// beside is set copies it into another as well, in turns.
+func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[string]string, beside bool) (g grown, err error) {
+	d, err := b.postgres(ctx, name, extra)
+	if err != nil {
+		return g, err
+	}
+	defer d.stop()
+	pool, err := d.fresh(ctx, int32(growthSize.writers))
+	if err != nil {
+		return g, err
+	}
+	defer pool.Close()
+	g.ours = &growing{d: d, pool: pool, sizes: ourSizes}
+	all := []*growing{g.ours}
+	if beside {
+		other, err := d.another(ctx, "copied", int32(growthSize.writers))
+		if err != nil {
+			return g, err
+		}
+		defer other.Close()
+		if _, err := other.Exec(ctx, fmt.Sprintf(createCopied, emailKey)); err != nil {
+			return g, err
+		}
+		g.copied = &growing{d: d, pool: other, sizes: copiedSizes}
+		all = append(all, g.copied)
+	}
+	for _, one := range all {
+		if err := connectAll(ctx, one.pool); err != nil {
+			return g, err
+		}
+		if err := one.begin(ctx); err != nil {
+			return g, err
+		}
+	}
+
+	s := newStreamer(growthPace, time.Now().Add(-growthStart))
+	var want tallies
+	for step := range upTo / growthStep {
+		events := make([]tracking.Event, growthStep)
+		var spared []tracking.Event
+		for i := range events {
+			a := s.next()
+			events[i] = a.event
+			if !a.repeat {
+				want.add(&a.event)
+				if beside {
+					spared = append(spared, a.event)
+				}
+			}
+		}
+		g.ours.work = applyWork(pool, events)
+		if beside {
+			g.copied.work = copyWork(g.copied.pool, spared)
+		}
+		for i := range all {
+			one := all[(i+step)%len(all)]
+			if err := one.step(ctx); err != nil {
+				return g, err
+			}
+			b.log.Info("grown", "millions", step+1, "copied", one == g.copied, "events/s", number(one.steps[step].rate()))
+		}
+	}
+	g.ours.lost, err = lost(ctx, pool, want, ourTallies)
+	if err == nil && beside {
+		g.copied.lost, err = lost(ctx, g.copied.pool, want, copiedTallies)
+	}
+	return g, err
+}
+
+// work is a step's: how many events, how many writes of a tally's row they come
+// to, and what writes them.
+type work struct {
+	events    int
+	rowWrites int
+	write     func(context.Context) error
+}
+
+func applyWork(pool *pgxpool.Pool, events []tracking.Event) work {
+	shares := keyed(events, growthSize.writers)
+	return work{len(events), rowWrites(shares, growthSize.batch), func(ctx context.Context) error { return applyAll(ctx, pool, shares, growthSize.batch) }}
+}
+
+func copyWork(pool *pgxpool.Pool, events []tracking.Event) work {
+	shares := copyShares(events, growthSize)
+	return work{len(events), 0, func(ctx context.Context) error { return copyAll(ctx, pool, shares) }}
+}
+
+// add counts an event that did not come before, of a stream in which an email
+// is sent before all else.
+func (t *tallies) add(e *tracking.Event) {
+	t.Events++
+	switch e.Type {
+	case tracking.Sent:
+		t.Emails++
+	case tracking.Opened:
+		t.Opens++
+	case tracking.Clicked:
+		t.Clicks++
+		t.ClicksStored++
+	}
+}
+
+// lost is what the database lacks of want.
+func lost(ctx context.Context, pool *pgxpool.Pool, want tallies, sql string) (tallies, error) {
+	got, err := queryTallies(ctx, pool, sql)
+	return want.minus(got), err
+}
+
+// millions writes a number of events.
+func millions(n int) string { return fmt.Sprintf("%d million", n/growthStep) }

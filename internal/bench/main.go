@@ -34,6 +34,7 @@ type part struct {
 func parts() []part {
 	return []part{
 		{"pipe", "webhook bodies in Kafka to committed rows, by the real consumer", pipe},
+		{"far", "the same with a database 10 ms away", far},
 	}
 }
 

@@ -36,6 +36,8 @@ func parts() []part {
 		{"apply", "events to committed rows: the usual ways, mailtally, and COPY as the limit", apply},
 		{"growth", "the same from nothing to tens of millions of events", growth},
 		{"hot", "one email with up to a million opens and clicks", hot},
+		{"pipe", "webhook bodies in Kafka to committed rows, by the real consumer", pipe},
+		{"far", "the same with a database 10 ms away", far},
 	}
 }
 

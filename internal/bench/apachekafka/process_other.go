@@ -1,0 +1,8 @@
+//go:build unix && !linux
+
+package apachekafka
+
+import "syscall"
+
+// endWithParent does nothing: only Linux knows a parent death signal.
+func endWithParent(*syscall.SysProcAttr) {}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+)
+
+const farDelay = 5 * time.Millisecond // each way
+
+const farText = `
+A database that is 10 ms away: a proxy between the members and PostgreSQL hands on what it gets 5 ms later, in both directions and without a limit to what is under way. Near is the same proxy without the delay. From Kafka to committed rows as in the part pipe, over %d partitions; a run is measured from when all members share the partitions until %s later, or until %s webhooks are done. The rows that were committed by the end are checked against what lies before the group's offsets.
+
+%s
+
+%s`
+
+const (
+	farUsual = `Default settings. All members, the broker, PostgreSQL and the proxy share the machine: a member that hides the distance well uses its cores up alone, and then there is nothing left for others to gain.`
+
+	farWaiting = `That members do not wait for each other shows where a member mostly waits for its database, as on a machine of its own: here with CONSUMER_MAX_BATCH=%d and CONSUMER_WRITERS=1, which nobody should set, so that each waits for a round trip every few events.`
+)
+
+// farRun is one of the things compared.
+type farRun struct {
+	name    string
+	delay   time.Duration
+	members int
+	env     []string
+	row     row
+}
+
+// far measures what a distant database costs.
+func far(ctx context.Context, b *bench) error {
+	d, err := b.postgres(ctx, "far", nil)
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	k, err := b.kafka(ctx, "far", 1)
+	if err != nil {
+		return err
+	}
+	defer k.stop()
+	n, long, sizes := 1_000_000, 3*time.Second, []int{1, 8}
+	if b.full {
+		n, long, sizes = 3_000_000, 10*time.Second, []int{1, 2, 4, 8}
+	}
+	const partitions = 16 // two each for eight members
+	t, err := fill(ctx, k.client, "far", partitions, stream(n, time.Now()))
+	if err != nil {
+		return err
+	}
+
+	usual := []*farRun{
+		{name: "near, 1 member", members: 1},
+		{name: "far, 1 member", delay: farDelay, members: 1},
+		{name: "far, 8 members", delay: farDelay, members: 8},
+	}
+	const batch = 100
+	var waiting []*farRun
+	for _, size := range sizes {
+		waiting = append(waiting, &farRun{name: "far, " + members(size), delay: farDelay, members: size,
+			env: []string{fmt.Sprint("CONSUMER_MAX_BATCH=", batch), "CONSUMER_WRITERS=1"}})
+	}
+	all := append(append([]*farRun(nil), usual...), waiting...)
+	for round := range b.rounds {
+		for i := range all {
+			if err := b.atDistance(ctx, k, d, t, all[(i+round)%len(all)], long); err != nil {
+				return err
+			}
+		}
+	}
+	report := func(title, why, ratio string, runs []*farRun) {
+		var rows []row
+		for _, r := range runs {
+			if r != runs[0] {
+				r.row.ratio(ratio, "rate", &runs[0].row)
+			}
+			rows = append(rows, r.row)
+		}
+		b.report.add(table{Part: "far", Title: title, Rows: rows,
+			Text: fmt.Sprintf(farText, partitions, long, number(float64(n)), why, settingsText)})
+	}
+	report("a database 10 ms away", farUsual, "to near", usual)
+	report("members that wait for a database 10 ms away", fmt.Sprintf(farWaiting, batch), "to one", waiting)
+	return nil
+}
+
+// atDistance measures a group on a fresh database, for so long.
+func (b *bench) atDistance(ctx context.Context, k *kafka, d *database, t *topic, r *farRun, long time.Duration) error {
+	r.row.Name = r.name
+	pool, err := d.fresh(ctx, 2)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	u, err := url.Parse(d.URL("bench"))
+	if err != nil {
+		return err
+	}
+	way, err := newDistance(u.Host, r.delay)
+	if err != nil {
+		return err
+	}
+	defer way.close()
+	databaseURL, err := way.to(d.URL("bench"))
+	if err != nil {
+		return err
+	}
+	g := b.newGroup(k, d, t, databaseURL, r.env...)
+	defer g.end()
+	if err := g.joinAll(ctx, r.members); err != nil {
+		return err
+	}
+	if err := g.settled(ctx, r.members); err != nil {
+		return err
+	}
+	first, err := g.until(ctx, begun)
+	if err != nil {
+		return err
+	}
+	s, err := g.stretch(ctx, first, func(p progress) (bool, error) {
+		done, _ := g.done(p)
+		return done || p.at.Sub(first.at) >= long, nil
+	})
+	if err != nil {
+		return err
+	}
+	b.log.Info("worked off", "run", r.name, "settings", r.env, "rate", number(s.rate()), "seconds", number(s.seconds()))
+	s.report(g, &r.row)
+	g.end()
+	return g.check(ctx, pool, &r.row)
+}

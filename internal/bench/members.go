@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+const (
+	// progressInterval is how often a group is asked for what it has committed.
+	progressInterval = 20 * time.Millisecond
+
+	// standstill is how long a group may commit nothing before the run is given up.
+	standstill = time.Minute
+)
+
+// group is a number of real consumer processes that work a topic off.
+type group struct {
+	b     *bench
+	kafka *kafka
+	db    *database
+	topic *topic
+	name  string
+	env   []string
+	admin *kadm.Client
+
+	members []*member
+	leaving sync.WaitGroup
+	peakMB  float64 // the most that one of them had resident, so far
+}
+
+// member is a consumer process.
+type member struct {
+	*process
+	admin string // host:port
+}
+
+// newGroup makes a group without members, which has committed nothing.
+// databaseURL is where its members find the database, env what else they find.
+func (b *bench) newGroup(k *kafka, d *database, t *topic, databaseURL string, env ...string) *group {
+	return &group{
+		b: b, kafka: k, db: d, topic: t, name: fmt.Sprintf("bench-%d", time.Now().UnixNano()),
+		env: append(env,
+			"KAFKA_BROKERS="+strings.Join(k.Addrs(), ","), "KAFKA_TOPIC="+t.name, "KAFKA_DEAD_LETTER_TOPIC="+deadLetterTopic,
+			"DATABASE_URL="+databaseURL,
+		),
+		admin: kadm.NewClient(k.client),
+	}
+}
+
+// join starts a member.
+func (g *group) join(ctx context.Context) error {
+	program, err := g.b.mailtally(ctx)
+	if err != nil {
+		return err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return err
+	}
+	env := append([]string{"KAFKA_GROUP=" + g.name, "ADMIN_ADDR=" + addr}, g.env...)
+	p, err := g.b.start("consumer", env, program, "consumer")
+	if err != nil {
+		return err
+	}
+	g.members = append(g.members, &member{p, addr})
+	return nil
+}
+
+// joinAll starts n members.
+func (g *group) joinAll(ctx context.Context, n int) error {
+	for range n {
+		if err := g.join(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove has the oldest member leave: as asked, in its own time, or as a power
+// cut would have it.
+func (g *group) remove(kill bool) {
+	m := g.members[0]
+	g.members = g.members[1:]
+	if kill {
+		m.kill()
+	} else {
+		g.leaving.Go(m.stop)
+	}
+}
+
+// end ends all members. Their last batches are committed.
+func (g *group) end() {
+	for len(g.members) > 0 {
+		g.remove(false)
+	}
+	g.leaving.Wait()
+}
+
+// notePeak has peakMB take m into account.
+func (g *group) notePeak(m *member) error {
+	mb, err := residentMB(m.cmd.Process.Pid)
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", m.name, err, m.tail())
+	}
+	g.peakMB = max(g.peakMB, mb)
+	return nil
+}
+
+// settled waits until so many members share all partitions among themselves.
+func (g *group) settled(ctx context.Context, members int) error {
+	_, err := g.until(ctx, func(progress) (bool, error) {
+		groups, err := g.admin.DescribeGroups(ctx, g.name)
+		if err != nil {
+			return false, fmt.Errorf("describe group %q: %w", g.name, err)
+		}
+		busy, assigned := 0, 0
+		for _, m := range groups[g.name].Members {
+			own := 0
+			if a, ok := m.Assigned.AsConsumer(); ok {
+				for _, t := range a.Topics {
+					own += len(t.Partitions)
+				}
+			}
+			if assigned += own; own > 0 {
+				busy++
+			}
+		}
+		return groups[g.name].State == "Stable" && busy == members && assigned == len(g.topic.partitions), nil
+	})
+	return err
+}
+
+// progress is what a group had committed at some time.
+type progress struct {
+	at      time.Time
+	offsets offsets
+	events  int64
+}
+
+// until follows the group until enough says so, and gives the progress that it
+// said so of. A group that stands still is an error.
+func (g *group) until(ctx context.Context, enough func(progress) (bool, error)) (progress, error) {
+	tick := time.NewTicker(progressInterval)
+	defer tick.Stop()
+	moved := progress{at: time.Now(), events: -1}
+	for {
+		o, err := g.topic.committed(ctx, g.admin, g.name)
+		now := progress{time.Now(), o, o.sum()}
+		enoughNow := false
+		if err == nil {
+			enoughNow, err = enough(now)
+		}
+		// The broker may have no coordinator for the group yet, or another one.
+		if err != nil && !kerr.IsRetriable(err) || enoughNow {
+			return now, err
+		}
+		if now.events != moved.events {
+			moved = now
+		}
+		for _, m := range g.members {
+			select {
+			case <-m.done:
+				return now, fmt.Errorf("%s ended: %s", m.name, m.tail())
+			default:
+			}
+		}
+		if idle := now.at.Sub(moved.at); idle > standstill {
+			return now, fmt.Errorf("group %q has committed nothing for %s, after %d events: %s", g.name, idle.Round(time.Second), now.events, g.tails())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return now, ctx.Err()
+		}
+	}
+}
+
+// begun is enough for the first committed rows.
+func begun(p progress) (bool, error) { return p.events > 0, nil }
+
+// done is enough for all of the topic.
+func (g *group) done(p progress) (bool, error) { return p.events >= int64(len(g.topic.events)), nil }
+
+func (g *group) tails() string {
+	var all strings.Builder
+	for _, m := range g.members {
+		all.WriteString("\n" + m.tail())
+	}
+	return all.String()
+}
+
+// cpuTimes is the CPU time that each part of the pipe has used.
+type cpuTimes struct{ kafka, postgres, members time.Duration }
+
+func (g *group) cpuTimes() (t cpuTimes, err error) {
+	if t.kafka, err = g.kafka.cpu(); err != nil {
+		return t, err
+	}
+	if t.postgres, err = cpu(g.db.Pid()); err != nil {
+		return t, err
+	}
+	for _, m := range g.members {
+		used, err := cpu(m.cmd.Process.Pid)
+		if err != nil {
+			return t, fmt.Errorf("%w: %s", err, m.tail())
+		}
+		t.members += used
+	}
+	return t, nil
+}

@@ -30,17 +30,17 @@ type Options struct {
 	Store                         Store
 	Registerer                    prometheus.Registerer
 	Logger                        *slog.Logger
-	// MaxBatch is the most records that are taken from Kafka at once; 20,000 if
+	// MaxBatch is the most records that are taken from Kafka at once; 10,000 if
 	// zero. Under less load batches are as small as what has come in meanwhile.
 	MaxBatch int
-	// Writers is how many transactions share a large batch; 4 if zero. The store
+	// Writers is how many transactions share a large batch; 2 if zero. The store
 	// is called by as many goroutines.
 	Writers int
 }
 
 const (
-	defaultMaxBatch = 20_000
-	defaultWriters  = 4
+	defaultMaxBatch = 10_000
+	defaultWriters  = 2
 
 	// batchTimeout bounds the work on what a writer has of a batch, since a
 	// rebalance of the group waits for it. After it come at the most ten seconds in which the store looks

@@ -60,7 +60,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		batchEvents: with.NewHistogram(prometheus.HistogramOpts{
 			Name:                           "mailtally_apply_batch_events",
 			Help:                           "Events in a committed batch.",
-			Buckets:                        []float64{1, 3, 10, 30, 100, 300, 1000, 2000, 3000, 5000},
+			Buckets:                        []float64{1, 3, 10, 30, 100, 300, 1000, 3000, 5000, 10000},
 			NativeHistogramBucketFactor:    1.1,
 			NativeHistogramMaxBucketNumber: 160,
 		}),

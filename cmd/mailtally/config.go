@@ -36,8 +36,8 @@ type config struct {
 	KafkaSASLPassword     string `env:"KAFKA_SASL_PASSWORD"`
 	KafkaSASLPasswordFile string `env:"KAFKA_SASL_PASSWORD_FILE"`
 
-	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"20000"`
-	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"4"`
+	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"10000"`
+	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"2"`
 
 	DatabaseURL     string `env:"DATABASE_URL"`
 	DatabaseURLFile string `env:"DATABASE_URL_FILE"`

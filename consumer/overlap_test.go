@@ -1,0 +1,153 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/mailtally/mailtally/consumer"
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// overlapping has batches of a size that several writers share, so that the next
+// one is in hand before the one before it is done.
+func overlapping(o *consumer.Options) {
+	o.MaxBatch = 2_500
+	o.Writers = 3
+}
+
+// backlog produces n webhooks, of two events an email.
+func (s *system) backlog(n int) []*kgo.Record {
+	s.t.Helper()
+	records := make([]*kgo.Record, n)
+	var email uuid.UUID
+	for i := range records {
+		typ := tracking.Clicked
+		if i%2 == 0 {
+			email, typ = uuid.New(), tracking.Opened
+		}
+		records[i] = webhook(email, typ, i)
+	}
+	s.produce(records...)
+	return records
+}
+
+// With two batches in hand and writers that fail now and then, no offset is
+// committed while a record before it is not in PostgreSQL, whoever has it.
+func TestI6_CommitOrderOfOverlappingBatches(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	records := s.backlog(20_000)
+	var mu sync.Mutex
+	applied := make(map[string]bool) // event ids
+	violations, commits, calls := 0, 0, 0
+	s.broker.Cluster.ControlKey(int16(kmsg.OffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
+		s.broker.Cluster.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		commits++
+		for _, p := range request.(*kmsg.OffsetCommitRequest).Topics[0].Partitions {
+			for _, r := range records {
+				if r.Partition == p.Partition && r.Offset < p.Offset && !applied[header(r, "webhook-id")] {
+					violations++
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	real := &tracking.Store{Pool: s.pool}
+	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		mu.Lock()
+		calls++
+		fail := calls%6 == 2
+		mu.Unlock()
+		if fail {
+			return tracking.Result{}, errors.New("a fault that passes")
+		}
+		result, err := real.Apply(ctx, events)
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			for i := range events {
+				applied[events[i].EventID] = true
+			}
+		}
+		return result, err
+	}), overlapping)
+	s.committed()
+	m.stop()
+	mu.Lock()
+	defer mu.Unlock()
+	if violations > 0 || commits == 0 || calls < 10 {
+		t.Errorf("%d commits and %d batches: %d records were committed and not stored", commits, calls, violations)
+	}
+	s.reconciled(m)
+	if n := s.number("SELECT count(*) FROM mailtally.email_event"); n != len(records) {
+		t.Errorf("%d events in the history, want %d", n, len(records))
+	}
+}
+
+// Members join and leave while a backlog is worked off: each lets go of its
+// batches in order, so that nothing is consumed twice.
+func TestConsumer_MembersJoinAndLeaveDuringABacklog(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	records := s.backlog(40_000)
+	real := &tracking.Store{Pool: s.pool}
+	var once sync.Once
+	busy := make(chan struct{})
+	first := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		result, err := real.Apply(ctx, events)
+		once.Do(func() { close(busy) })
+		return result, err
+	}), overlapping)
+	<-busy
+	second := s.start(real, overlapping)
+	s.joined(2)
+	s.until("the second member to consume", func() bool { return sum(t, "mailtally_events_consumed_total", second) > 0 })
+	first.stop()
+	s.committed()
+	second.stop()
+	s.reconciled(first, second)
+	if n := sum(t, "mailtally_events_duplicate_total", first, second); n != 0 {
+		t.Errorf("%d events were consumed twice, though nobody was killed", n)
+	}
+	if n := s.number("SELECT count(*) FROM mailtally.email_event"); n != len(records) {
+		t.Errorf("%d events in the history, want %d", n, len(records))
+	}
+}
+
+// A transaction is bounded in bytes: webhooks of 200 KiB go by dozens, not by
+// thousands.
+func TestConsumer_LargeWebhooksGoInSmallTransactions(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	const size, n = 200 << 10, 200
+	email := uuid.New()
+	for i := range n {
+		r := webhook(email, tracking.Opened, i)
+		r.Value = append(r.Value, strings.Repeat(" ", size-len(r.Value))...)
+		s.produce(r)
+	}
+	real := &tracking.Store{Pool: s.pool}
+	var mu sync.Mutex
+	most := 0
+	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		mu.Lock()
+		most = max(most, len(events))
+		mu.Unlock()
+		return real.Apply(ctx, events)
+	}))
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if limit := 16<<20/size + 1; most > limit || most < limit/2 {
+		t.Errorf("as many as %d webhooks of 200 KiB in a transaction, want up to %d", most, limit)
+	}
+}

@@ -77,7 +77,7 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 	// reused, which rolls back.
 	err := s.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		b.conn = conn.Conn().PgConn()
-		if err := b.tally(ctx, s.begin()); err != nil {
+		if err := b.tally(ctx, s.settings()); err != nil {
 			return err
 		}
 		return b.appendHistoryAndCommit(ctx)
@@ -108,14 +108,17 @@ type batch struct {
 	firstOpens, firstClicks int
 }
 
-// begin opens the transaction. Its time-outs are the server's: a writer that is
+// settings are the transaction's. The time-outs are the server's: a writer that is
 // stopped or cut off half-way holds its rows' locks, and everyone who meets the
 // same emails waits for it. Between two statements it gets five seconds, long
 // against a round trip and short against an alert; for one, as long as a batch
 // may take. Where its machine is gone, keep-alives tell. In the middle of COPY's
 // data none of these ends it: that is what endZombies is for. All settings are
 // local to the transaction, for the sake of pooling proxies.
-func (s *Store) begin() string {
+//
+// Rows are looked up by their keys even in tables of a few pages, which the
+// planner would rather read whole: it would do so for each of thousands.
+func (s *Store) settings() string {
 	return fmt.Sprintf(`
 SELECT pg_current_xact_id()::text,
        set_config('idle_in_transaction_session_timeout', '5s', true),
@@ -123,7 +126,8 @@ SELECT pg_current_xact_id()::text,
        set_config('tcp_keepalives_idle', '5', true),
        set_config('tcp_keepalives_interval', '2', true),
        set_config('tcp_keepalives_count', '3', true),
-       set_config('client_encoding', 'UTF8', true)`, s.timeout().Milliseconds())
+       set_config('client_encoding', 'UTF8', true),
+       set_config('enable_seqscan', 'off', true)`, s.timeout().Milliseconds())
 }
 
 const defaultTimeout = 30 * time.Second
@@ -138,7 +142,7 @@ func (s *Store) timeout() time.Duration { return cmp.Or(s.statementTimeout, defa
 // of the events already, or is full, or has become so by this batch: few, and
 // locked by now. The second pass asks which of their events are new and applies
 // those; nobody can come between, so it cannot fail to.
-func (b *batch) tally(ctx context.Context, begin string) error {
+func (b *batch) tally(ctx context.Context, settings string) error {
 	all := deltas(sortedKeys(b.events), b.events)
 	var rest []key
 	for i := range all {
@@ -152,7 +156,7 @@ func (b *batch) tally(ctx context.Context, begin string) error {
 
 	var first pipeline
 	first.add("BEGIN ISOLATION LEVEL READ COMMITTED", nil, nil)
-	first.add(begin, nil, func(row [][]byte) { b.xid = string(row[0]) })
+	first.add(settings, nil, func(row [][]byte) { b.xid = string(row[0]) })
 	unchanged, err := b.upsert(ctx, &first, all, false)
 	if err != nil {
 		return err
@@ -196,11 +200,16 @@ func (p *pipeline) add(sql string, params [][]byte, onRow func(row [][]byte)) {
 var binaryFormat = []int16{1}
 
 // roundTrip runs the statements, or gives the error of the first that failed.
-func (b *batch) roundTrip(ctx context.Context, p *pipeline) error {
-	results := b.conn.ExecBatch(ctx, &p.batch)
-	for n := 0; results.NextResult(); n++ {
+func (p *pipeline) roundTrip(ctx context.Context, conn *pgconn.PgConn) error {
+	results := conn.ExecBatch(ctx, &p.batch)
+	for _, onRow := range p.onRow {
+		if !results.NextResult() {
+			break
+		}
 		for r := results.ResultReader(); r.NextRow(); {
-			p.onRow[n](r.Values())
+			if onRow != nil {
+				onRow(r.Values())
+			}
 		}
 	}
 	return results.Close()

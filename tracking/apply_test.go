@@ -67,44 +67,6 @@ func TestI1_IdentityIsEmailAndEvent(t *testing.T) {
 	compare(t.Context(), t, pool, events)
 }
 
-// A batch of thousands of events of one new email, and then of one that is
-// crowded, and redeliveries from before and after it became so.
-func TestI1_CrowdedEmailCountsOnce(t *testing.T) {
-	t.Parallel()
-	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
-	email, quiet := uuid.New(), uuid.New()
-	limit := tracking.DefaultSeenLimit
-
-	steps := []struct {
-		name   string
-		events []tracking.Event
-		new    int
-	}{
-		{"up to the limit", eventsOf(email, tracking.Opened, 0, limit), limit},
-		{"all of them again", eventsOf(email, tracking.Opened, 0, limit), 0},
-		{"one over the limit", eventsOf(email, tracking.Opened, limit, limit+1), 1},
-		{"redelivered from before it was crowded", eventsOf(email, tracking.Opened, 0, 10), 0},
-		{"redelivered from after it", eventsOf(email, tracking.Opened, limit, limit+1), 0},
-		{"old and new, beside a quiet email", append(eventsOf(email, tracking.Opened, 0, 3000), event(quiet, tracking.Clicked, 0)), 3000 - limit - 1 + 1},
-		{"the same again", append(eventsOf(email, tracking.Opened, 0, 3000), event(quiet, tracking.Clicked, 0)), 0},
-	}
-	var all []tracking.Event
-	for _, step := range steps {
-		r := apply(t.Context(), t, store, step.events...)
-		if r.Applied.Sum() != step.new || r.Duplicate.Sum() != len(step.events)-step.new {
-			t.Fatalf("%s: %d applied and %d duplicate of %d, want %d applied", step.name, r.Applied.Sum(), r.Duplicate.Sum(), len(step.events), step.new)
-		}
-		all = append(all, step.events...)
-	}
-	// A new email that comes crowded in its first batch.
-	sudden := eventsOf(uuid.New(), tracking.Clicked, 0, 5000)
-	if r := apply(t.Context(), t, store, append(sudden, sudden...)...); r.Applied.Sum() != 5000 || r.FirstClicks != 1 {
-		t.Fatalf("new email with 5000 clicks: %d applied, %d first clicks", r.Applied.Sum(), r.FirstClicks)
-	}
-	compare(t.Context(), t, pool, append(all, sudden...))
-}
-
 func TestI2_OrderDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -246,53 +208,6 @@ func waitFor(t testing.TB, pool *pgxpool.Pool, what, sql string) {
 		if err := pool.QueryRow(ctx, sql).Scan(&ready); err != nil {
 			t.Fatalf("waiting for %s: %v", what, err)
 		}
-	}
-}
-
-// An email's row is no larger after thousands of events than it may be after 64,
-// in small batches and in large ones, so the ten-thousandth write costs what the
-// tenth does.
-func TestI8_RowSizeIsBounded(t *testing.T) {
-	t.Parallel()
-	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
-	email := uuid.New()
-	measure := func() (bytes, remembered int) {
-		t.Helper()
-		err := pool.QueryRow(t.Context(), "SELECT pg_column_size(e.*), cardinality(seen) FROM mailtally.email e WHERE id = $1", email).Scan(&bytes, &remembered)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return bytes, remembered
-	}
-	apply(t.Context(), t, store, eventsOf(email, tracking.Clicked, 0, tracking.DefaultSeenLimit)...)
-	bound, _ := measure()
-	bound += 8 // moved_by
-	for n, batch := tracking.DefaultSeenLimit, 1; n < 10_000; n, batch = n+batch, batch*2 {
-		apply(t.Context(), t, store, eventsOf(email, tracking.Clicked, n, n+batch)...)
-		if bytes, remembered := measure(); bytes > bound || remembered > tracking.DefaultSeenLimit {
-			t.Fatalf("after %d events the row has %d bytes, %d hashes in it; %d events need %d bytes", n+batch, bytes, remembered, tracking.DefaultSeenLimit, bound)
-		}
-	}
-}
-
-// Dropping history loses no count and no dedupe.
-func TestI8_HistoryCanBeDropped(t *testing.T) {
-	t.Parallel()
-	pool := newPool(t)
-	store := &tracking.Store{Pool: pool, SeenLimit: 3}
-	quiet, crowded := uuid.New(), uuid.New()
-	events := append(eventsOf(quiet, tracking.Clicked, 0, 2), eventsOf(crowded, tracking.Clicked, 0, 9)...)
-	apply(t.Context(), t, store, events...)
-	if _, err := pool.Exec(t.Context(), "TRUNCATE mailtally.email_event"); err != nil {
-		t.Fatal(err)
-	}
-	if r := apply(t.Context(), t, store, events...); r.Applied.Sum() != 0 {
-		t.Errorf("%d events were counted again", r.Applied.Sum())
-	}
-	rows := stored(t.Context(), t, pool)
-	if rows[quiet].ClickCount != 2 || rows[crowded].ClickCount != 9 {
-		t.Errorf("click counts are %d and %d, want 2 and 9", rows[quiet].ClickCount, rows[crowded].ClickCount)
 	}
 }
 

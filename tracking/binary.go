@@ -103,9 +103,10 @@ func boolParam(v bool) []byte {
 }
 
 // The data of COPY … FROM STDIN (FORMAT binary) is a header, rows and a trailer.
-var (
-	copyHeader  = []byte("PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")
-	copyTrailer = []byte{0xff, 0xff}
+const (
+	copyHeader  = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	copyTrailer = "\xff\xff"
+	copyNull    = "\xff\xff\xff\xff"
 )
 
 // appendCopyRow appends e as a row of the columns that appendHistory names.
@@ -134,8 +135,6 @@ func appendCopyRow(buf []byte, e *Event) []byte {
 	buf = appendCopyTextOrNull(buf, e.Reason)
 	return appendCopyTextOrNull(buf, e.Message)
 }
-
-const copyNull = "\xff\xff\xff\xff"
 
 func appendCopyText(buf []byte, s string) []byte {
 	buf = binary.BigEndian.AppendUint32(buf, uint32(len(s)))

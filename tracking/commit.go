@@ -49,9 +49,10 @@ func (s *Store) committed(ctx context.Context, b *batch) bool {
 	}
 	missing := true
 	err = s.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		r := conn.Conn().PgConn().ExecParams(ctx, missingEvents, keyParams(b.newKeys()), nil, binaryFormat, binaryFormat).Read()
-		missing = r.Err != nil || r.Rows[0][0][0] != 0
-		return r.Err
+		var p pipeline // a transaction of its own
+		p.add(s.settings(), nil, nil)
+		p.add(missingEvents, keyParams(b.newKeys()), func(row [][]byte) { missing = row[0][0] != 0 })
+		return p.roundTrip(ctx, conn.Conn().PgConn())
 	})
 	return err == nil && !missing
 }

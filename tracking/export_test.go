@@ -28,5 +28,33 @@ func NewestVersion(t testing.TB) int64 {
 // SetTimeout replaces the most that a statement may take.
 func (s *Store) SetTimeout(d time.Duration) { s.statementTimeout = d }
 
+// Settings is the statement that sets what is local to the transaction.
+func (s *Store) Settings() string { return s.settings() }
+
 // Classify is classify.
 var Classify = classify
+
+// Statement is a statement of the write path with parameters for some events.
+type Statement struct {
+	Name, SQL string
+	Params    [][]byte // binary
+}
+
+// WritePath lists the statements that read or write by key, as they are for a
+// batch of those events.
+func WritePath(events []Event) []Statement {
+	keys := sortedKeys(events)
+	list := deltas(keys, events)
+	ids := newArray(oidUUID, len(list), 16)
+	for i := range list {
+		ids.uuid(list[i].keys[0].email)
+	}
+	return []Statement{
+		{"upsertEmails, first pass", upsertEmails, upsertParams(list, DefaultSeenLimit, false)},
+		{"upsertEmails, second pass", upsertEmails, upsertParams(list, DefaultSeenLimit, true)},
+		{"unknownEvents", unknownEvents, keyParams(keys)},
+		{"moveSeen", moveSeen, [][]byte{ids.bytes()}},
+		{"insertSeen", insertSeen, keyParams(keys)},
+		{"missingEvents", missingEvents, keyParams(keys)},
+	}
+}

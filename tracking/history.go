@@ -15,7 +15,7 @@ FROM STDIN (FORMAT binary);
 COMMIT`
 
 func (b *batch) appendHistoryAndCommit(ctx context.Context) error {
-	rows := historyReader{events: b.events, isNew: b.isNew, rest: copyHeader}
+	rows := historyReader{events: b.events, isNew: b.isNew, made: []byte(copyHeader)}
 	defer rows.close()
 	tag, err := b.conn.CopyFrom(ctx, &rows, appendHistory)
 	if err == nil && tag.String() != "COMMIT" {
@@ -32,42 +32,50 @@ func (b *batch) appendHistoryAndCommit(ctx context.Context) error {
 // historyReader is the COPY data of a batch's new events, in the order in which
 // they came, made as it is read: a batch's history is never in memory as a whole.
 type historyReader struct {
-	mu     sync.Mutex // of all below: a Read of pgconn's may outlast its CopyFrom where the connection fails
-	events []Event
+	mu     sync.Mutex // where the connection fails, a Read of pgconn's may outlast its CopyFrom
+	events []Event    // those to come
 	isNew  []bool
-	next   int
-	row    []byte
-	rest   []byte // what is made and not yet read
-}
-
-// close ends the reading, so that the events are the caller's again.
-func (h *historyReader) close() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.events, h.isNew, h.rest, h.next = nil, nil, nil, 1
+	made   []byte // and not yet read
+	row    []byte // which made is the rest of; used again for each
+	ended  bool
 }
 
 func (h *historyReader) Read(p []byte) (n int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for {
-		copied := copy(p[n:], h.rest)
-		h.rest = h.rest[copied:]
+		copied := copy(p[n:], h.made)
+		h.made = h.made[copied:]
 		if n += copied; n == len(p) {
 			return n, nil
 		}
-		for h.next < len(h.events) && !h.isNew[h.next] {
-			h.next++
-		}
-		switch {
-		case h.next < len(h.events):
-			h.row = appendCopyRow(h.row[:0], &h.events[h.next])
-			h.rest = h.row
-		case h.next == len(h.events):
-			h.rest = copyTrailer
-		default:
+		if !h.next() {
 			return n, io.EOF
 		}
-		h.next++
 	}
+}
+
+// next makes the next row, or the trailer, and is false after that.
+func (h *historyReader) next() bool {
+	for len(h.events) > 0 {
+		e, isNew := &h.events[0], h.isNew[0]
+		h.events, h.isNew = h.events[1:], h.isNew[1:]
+		if isNew {
+			h.row = appendCopyRow(h.row[:0], e)
+			h.made = h.row
+			return true
+		}
+	}
+	if h.ended {
+		return false
+	}
+	h.made, h.ended = []byte(copyTrailer), true
+	return true
+}
+
+// close ends the reading: from here on the events are the caller's again.
+func (h *historyReader) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events, h.made, h.ended = nil, nil, true
 }

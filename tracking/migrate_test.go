@@ -47,6 +47,37 @@ func TestMigrate_FromEveryVersion(t *testing.T) {
 	}
 }
 
+// What version 1 has counted of a crowded email, whose row held no hashes, is not
+// counted again.
+func TestMigrate_CrowdedEmailOfVersion1(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, testpg.New(t, "empty", nil))
+	if err := tracking.MigrateTo(t.Context(), pool, 1); err != nil {
+		t.Fatal(err)
+	}
+	email := uuid.New()
+	old := event(email, tracking.Opened, 0)
+	for _, sql := range []string{
+		"INSERT INTO mailtally.email (id, opened_at, last_opened_at, open_count, click_count, crowded, seen) VALUES ($1, '2026-03-01T12:00Z', '2026-03-01T12:00Z', 1, 0, true, '{}')",
+		// The first 64 bits of the SHA-256 of the event id: see eventHash.
+		"INSERT INTO mailtally.email_event_seen SELECT $1, ('x' || left(encode(sha256('msg_0'), 'hex'), 16))::bit(64)::bigint",
+		"INSERT INTO mailtally.email_event (email_id, occurred_at, type, event_id) SELECT $1, '2026-03-01T12:00Z', 'opened', 'msg_0'",
+	} {
+		if _, err := pool.Exec(t.Context(), sql, email); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := tracking.Migrate(t.Context(), pool); err != nil {
+		t.Fatal(err)
+	}
+	store := &tracking.Store{Pool: pool}
+	next := event(email, tracking.Opened, 1)
+	if r := apply(t.Context(), t, store, old, next); r.Applied.Sum() != 1 || r.Duplicate.Sum() != 1 || r.FirstOpens != 0 {
+		t.Errorf("result %+v, want one event applied and one duplicate", r)
+	}
+	compare(t.Context(), t, pool, []tracking.Event{old, next})
+}
+
 // A schema that a newer program has made stays as it is, and goes on working.
 func TestMigrate_NewerSchema(t *testing.T) {
 	t.Parallel()

@@ -61,7 +61,7 @@ func (b *batch) unknown(ctx context.Context, keys []key, p *pipeline) ([]delta, 
 		fresh = append(fresh, k)
 		held[k.email] = int(binary.BigEndian.Uint32(row[1]))
 	})
-	if err := b.roundTrip(ctx, &lookUp); err != nil {
+	if err := lookUp.roundTrip(ctx, b.conn); err != nil {
 		return nil, fmt.Errorf("look up %d events: %w", len(keys), err)
 	}
 

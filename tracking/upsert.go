@@ -113,7 +113,7 @@ func (b *batch) upsert(ctx context.Context, p *pipeline, list []delta, found boo
 			b.firstClicks++
 		}
 	})
-	if err := b.roundTrip(ctx, p); err != nil {
+	if err := p.roundTrip(ctx, b.conn); err != nil {
 		return nil, fmt.Errorf("upsert %d emails: %w", len(list), err)
 	}
 	return append(unchanged, list[next:]...), nil

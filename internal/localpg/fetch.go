@@ -35,6 +35,19 @@ func fetchable(major int) (version embeddedpostgres.PostgresVersion, newest int,
 	return version, major, ok
 }
 
+// Fetch returns the folder with the programs of a PostgreSQL of that major
+// version, whatever the machine has: Options.BinDir for a cluster in dir. It comes
+// out of mailtally's cache, which is filled from the network at the first time.
+func Fetch(ctx context.Context, dir string, major int) (binDir string, err error) {
+	c, err := openCluster(dir)
+	if err != nil {
+		return "", fmt.Errorf("open PostgreSQL folder %q: %w", dir, err)
+	}
+	defer c.close()
+	bin, err := fetchBinaries(ctx, major, c, slog.New(slog.DiscardHandler))
+	return bin.dir, err
+}
+
 // fetchBinaries returns binaries out of the cache, which it fills from the
 // network at the first time.
 func fetchBinaries(ctx context.Context, major int, c *cluster, log *slog.Logger) (binaries, error) {

@@ -3,7 +3,6 @@ package localpg
 import (
 	"errors"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,20 +15,15 @@ import (
 func TestFetchedServer(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
-	c, err := openCluster(dir)
+	bin, err := Fetch(t.Context(), dir, 18)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
-	bin, err := fetchBinaries(t.Context(), 0, c, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
+	s := start(t, Options{Dir: dir, BinDir: bin})
+	if got := query(t, s.URL("postgres"), "SHOW server_version"); got != s.Version() || !strings.HasPrefix(got, "18.") {
+		t.Errorf("the server has version %q, want 18 and %q", got, s.Version())
 	}
-	s := start(t, Options{Dir: dir, BinDir: bin.dir})
-	if got := query(t, s.URL("postgres"), "SHOW server_version"); got != s.Version() {
-		t.Errorf("the server has version %q, want %q", got, s.Version())
-	}
-	left, err := filepath.Glob(filepath.Dir(bin.dir) + tmpSuffix + "*")
+	left, err := filepath.Glob(filepath.Dir(bin) + tmpSuffix + "*")
 	if err != nil || len(left) > 0 {
 		t.Errorf("left in the cache: %v, %v", left, err)
 	}

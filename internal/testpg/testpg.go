@@ -10,6 +10,10 @@
 //	}
 //
 // A machine without PostgreSQL fails the tests. They are never skipped.
+//
+// The server is the machine's, or one that is fetched where there is none.
+// MAILTALLY_TEST_POSTGRES=18 in the environment has one of that major version
+// fetched instead.
 package testpg
 
 import (
@@ -17,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -72,7 +77,7 @@ func Server(tb testing.TB, settings map[string]string) *localpg.Server {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
 	defer cancel()
-	pg, err := localpg.Start(ctx, localpg.Options{Dir: Dir(tb), Settings: settings})
+	pg, err := startIn(ctx, Dir(tb), settings)
 	if err != nil {
 		tb.Fatalf("testpg: %v", err)
 	}
@@ -115,17 +120,29 @@ func (s *server) start() (*localpg.Server, error) {
 	if s.dir, s.err = os.MkdirTemp("", "mailtally-test-"); s.err != nil {
 		return nil, s.err
 	}
-	s.pg, s.err = localpg.Start(ctx, localpg.Options{
-		Dir: s.dir,
-		Settings: map[string]string{
-			// The data need not survive the machine; a commit waits as always.
-			"fsync":            "off",
-			"full_page_writes": "off",
-			"max_connections":  "200",
-			"shared_buffers":   "128MB",
-		},
+	s.pg, s.err = startIn(ctx, s.dir, map[string]string{
+		// The data need not survive the machine; a commit waits as always.
+		"fsync":            "off",
+		"full_page_writes": "off",
+		"max_connections":  "200",
+		"shared_buffers":   "128MB",
 	})
 	return s.pg, s.err
+}
+
+// startIn starts a server of the version that the environment asks for.
+func startIn(ctx context.Context, dir string, settings map[string]string) (*localpg.Server, error) {
+	options := localpg.Options{Dir: dir, Settings: settings}
+	if version := os.Getenv("MAILTALLY_TEST_POSTGRES"); version != "" {
+		major, err := strconv.Atoi(version)
+		if err != nil {
+			return nil, fmt.Errorf("MAILTALLY_TEST_POSTGRES is %q, want a major version such as 18", version)
+		}
+		if options.BinDir, err = localpg.Fetch(ctx, dir, major); err != nil {
+			return nil, err
+		}
+	}
+	return localpg.Start(ctx, options)
 }
 
 // stop stops the server, if it ran, and removes its folder.

@@ -8,7 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/mailtally/mailtally/tracking"
 )
 
 // stretch is what a group did between two moments.
@@ -16,6 +19,7 @@ type stretch struct {
 	from, to progress
 	used     cpuTimes // in between
 	perBatch float64  // events a committed transaction, since the members began
+	peakMB   float64  // the most that a member had resident, since it began
 }
 
 func (s stretch) seconds() float64 { return s.to.at.Sub(s.from.at).Seconds() }
@@ -38,16 +42,18 @@ func (g *group) stretch(ctx context.Context, from progress, enough func(progress
 	}
 	s.used = cpuTimes{after.kafka - before.kafka, after.postgres - before.postgres, after.members - before.members}
 	for _, m := range g.members {
-		if err := g.notePeak(m); err != nil {
-			return s, err
+		mb, err := residentMB(m.cmd.Process.Pid)
+		if err != nil {
+			return s, fmt.Errorf("%s: %w: %s", m.name, err, m.tail())
 		}
+		s.peakMB = max(s.peakMB, mb)
 	}
 	s.perBatch, err = g.perBatch(ctx)
 	return s, err
 }
 
 // report adds to r what was measured.
-func (s stretch) report(g *group, r *row) {
+func (s stretch) report(r *row) {
 	r.measured("rate", "events/s", s.rate())
 	million := s.events() / 1e6
 	r.measured("mailtally", "CPU s a million", s.used.members.Seconds()/million)
@@ -55,23 +61,47 @@ func (s stretch) report(g *group, r *row) {
 	r.measured("Kafka", "CPU s a million", s.used.kafka.Seconds()/million)
 	r.measured("cores busy", "", (s.used.members+s.used.postgres+s.used.kafka).Seconds()/s.seconds())
 	r.measured("events a transaction", "", s.perBatch)
-	r.measured("resident, most of a member", "MB", g.peakMB)
+	r.measured("most resident of a member", "MB", s.peakMB)
 }
 
-// check compares the final rows with what lies before the group's offsets, once
-// it has ended. It says in r's note what is missing.
+// check compares the final rows with the stream, once the group has ended. All
+// that lies before its offsets must be there. What lies behind them may be, since
+// rows are committed first: then it must be there as a whole. r's note says what
+// is wrong.
 func (g *group) check(ctx context.Context, pool *pgxpool.Pool, r *row) error {
 	o, err := g.topic.committed(ctx, g.admin, g.name)
 	if err != nil {
 		return err
 	}
+	rows, err := pool.Query(ctx, "SELECT event_id FROM mailtally.email_event")
+	if err != nil {
+		return fmt.Errorf("read the events that are there: %w", err)
+	}
+	there := make(map[string]bool)
+	var id string
+	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { there[id] = true; return nil }); err != nil {
+		return fmt.Errorf("read the events that are there: %w", err)
+	}
+	lost := make(map[string]bool)
+	var whole []tracking.Event
+	for p, indexes := range g.topic.partitions {
+		for at, i := range indexes {
+			e := g.topic.events[i]
+			if there[e.EventID] {
+				whole = append(whole, e)
+			} else if int64(at) < o[p] {
+				lost[e.EventID] = true
+			}
+		}
+	}
 	got, err := queryTallies(ctx, pool, ourTallies)
 	if err != nil {
 		return err
 	}
-	if missing := g.topic.tallied(o).minus(got); missing != (tallies{}) {
-		r.Note = strings.TrimSpace(fmt.Sprintf("%s Final rows are wrong; missing: %+v.", r.Note, missing))
-		g.b.log.Error("final rows are wrong", "row", r.Name, "missing", fmt.Sprintf("%+v", missing))
+	if missing := tallied(whole).minus(got); len(lost) > 0 || missing != (tallies{}) {
+		wrong := fmt.Sprintf("Wrong: %d events lost; of the others missing %+v.", len(lost), missing)
+		r.Note = strings.TrimSpace(r.Note + " " + wrong)
+		g.b.log.Error("final rows are wrong", "row", r.Name, "how", wrong)
 	}
 	return nil
 }

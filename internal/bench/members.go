@@ -31,7 +31,6 @@ type group struct {
 
 	members []*member
 	leaving sync.WaitGroup
-	peakMB  float64 // the most that one of them had resident, so far
 }
 
 // member is a consumer process.
@@ -102,38 +101,25 @@ func (g *group) end() {
 	g.leaving.Wait()
 }
 
-// notePeak has peakMB take m into account.
-func (g *group) notePeak(m *member) error {
-	mb, err := residentMB(m.cmd.Process.Pid)
+// settled tells whether so many members share all partitions among themselves.
+func (g *group) settled(ctx context.Context, members int) (bool, error) {
+	groups, err := g.admin.DescribeGroups(ctx, g.name)
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s", m.name, err, m.tail())
+		return false, fmt.Errorf("describe group %q: %w", g.name, err)
 	}
-	g.peakMB = max(g.peakMB, mb)
-	return nil
-}
-
-// settled waits until so many members share all partitions among themselves.
-func (g *group) settled(ctx context.Context, members int) error {
-	_, err := g.until(ctx, func(progress) (bool, error) {
-		groups, err := g.admin.DescribeGroups(ctx, g.name)
-		if err != nil {
-			return false, fmt.Errorf("describe group %q: %w", g.name, err)
-		}
-		busy, assigned := 0, 0
-		for _, m := range groups[g.name].Members {
-			own := 0
-			if a, ok := m.Assigned.AsConsumer(); ok {
-				for _, t := range a.Topics {
-					own += len(t.Partitions)
-				}
-			}
-			if assigned += own; own > 0 {
-				busy++
+	busy, assigned := 0, 0
+	for _, m := range groups[g.name].Members {
+		own := 0
+		if a, ok := m.Assigned.AsConsumer(); ok {
+			for _, t := range a.Topics {
+				own += len(t.Partitions)
 			}
 		}
-		return groups[g.name].State == "Stable" && busy == members && assigned == len(g.topic.partitions), nil
-	})
-	return err
+		if assigned += own; own > 0 {
+			busy++
+		}
+	}
+	return groups[g.name].State == "Stable" && busy == members && assigned == len(g.topic.partitions), nil
 }
 
 // progress is what a group had committed at some time.

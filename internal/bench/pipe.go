@@ -10,7 +10,7 @@ import (
 const pipeText = `
 From %s webhook bodies of 1 KB, which lie in %d partitions of Apache Kafka (%s), to committed rows: the real consumer processes with their default settings, on a PostgreSQL and a Kafka that share the machine with them. The bodies tell an arrival-ordered stream of 3.2 events an email, 2.8 %% of them redelivered; keys, headers and compression are the producer's. Each run is a new consumer group on a fresh database.
 
-The time is from the first committed events to the last, rebalances among it, as the group's committed offsets tell (asked for every 20 ms): an offset is committed after its rows. CPU time is that of all processes of each part in between. The final rows are checked.
+The time is from the first committed events to the last, as the group's committed offsets tell (asked for every 20 ms): an offset is committed after its rows. The rebalances in which the members come to share the partitions are in it; "once shared" leaves them out. CPU time is that of all processes of each part in between. The final rows are checked.
 
 %s`
 
@@ -99,12 +99,25 @@ func (b *bench) drain(ctx context.Context, k *kafka, d *database, t *topic, size
 	if err != nil {
 		return err
 	}
-	s, err := g.stretch(ctx, first, g.done)
+	var shared *progress // once the members share the partitions
+	s, err := g.stretch(ctx, first, func(p progress) (bool, error) {
+		if shared == nil {
+			if settled, err := g.settled(ctx, size); err != nil {
+				return false, err
+			} else if settled {
+				shared = &p
+			}
+		}
+		return g.done(p)
+	})
 	if err != nil {
 		return err
 	}
 	b.log.Info("worked off", "members", size, "rate", number(s.rate()), "seconds", number(s.seconds()))
-	s.report(g, r)
+	s.report(r)
+	if shared != nil { // as it is, unless the members come too late for the work
+		r.measured("once shared", "events/s", stretch{from: *shared, to: s.to}.rate())
+	}
 	g.end()
 	return g.check(ctx, pool, r)
 }
@@ -133,7 +146,7 @@ func (b *bench) paced(ctx context.Context, k *kafka, d *database) error {
 	if err := g.join(ctx); err != nil {
 		return err
 	}
-	if err := g.settled(ctx, 1); err != nil {
+	if _, err := g.until(ctx, func(progress) (bool, error) { return g.settled(ctx, 1) }); err != nil {
 		return err
 	}
 	producing := make(chan error, 1)
@@ -152,7 +165,7 @@ func (b *bench) paced(ctx context.Context, k *kafka, d *database) error {
 	if err := <-producing; err != nil {
 		return err
 	}
-	s.report(g, &r)
+	s.report(&r)
 	// The producer is this program, whose part of Kafka's work is not the pipe's.
 	r.Figures = slices.DeleteFunc(r.Figures, func(f figure) bool { return f.Name == "Kafka" || f.Name == "cores busy" })
 	g.end()

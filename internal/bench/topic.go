@@ -131,14 +131,3 @@ func (t *topic) committed(ctx context.Context, admin *kadm.Client, group string)
 	}
 	return o, nil
 }
-
-// tallied is what the tallies should be of all that lies before o.
-func (t *topic) tallied(o offsets) tallies {
-	var events []tracking.Event
-	for p, indexes := range t.partitions {
-		for _, i := range indexes[:o[p]] {
-			events = append(events, t.events[i])
-		}
-	}
-	return tallied(events)
-}

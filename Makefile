@@ -30,6 +30,7 @@ lint: ## check format, vet, staticcheck and the import rule
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "gofmt -w $$unformatted"; exit 1; }
 	go vet ./...
 	go run $(STATICCHECK) ./...
+	cd internal/bench && go vet ./... && go run $(STATICCHECK) ./...
 	go run $(DEPGUARD) ./...
 
 .PHONY: vuln
@@ -44,7 +45,9 @@ fuzz: ## fuzz each target for a minute
 	done
 
 .PHONY: bench
-bench: ## measure decoding, the webhook handler, and the tally beside four other ways
-	go test ./tracking ./producer -run '^$$' -bench . -benchtime 2s
-	go test ./internal/baseline -run '^$$' -bench 'Apply/way' -benchtime 50000x
-	go test ./internal/baseline -run '^$$' -bench 'Apply/ours' -benchtime 1000000x
+bench: ## measure everything in its short form: ten minutes, with Apache Kafka (needs a JDK 17 and Maven)
+	cd internal/bench && go run . $(if $(PARTS),-parts $(PARTS))
+
+.PHONY: bench-full
+bench-full: ## measure everything at full length: an hour or two
+	cd internal/bench && go run . -full $(if $(PARTS),-parts $(PARTS))

@@ -1,6 +1,7 @@
 package tracking
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -15,27 +16,30 @@ import (
 // INSERT: "all rows will be locked when the ON CONFLICT DO UPDATE action is
 // taken, even those that do not satisfy the WHERE").
 //
-// The test of a crowded email has two traps. The WHERE sees the newest version
-// of the row, even one that was committed while this statement waited for its
-// lock, but email_event_seen as it was when the statement began: of a row whose
-// hashes have been moved since, it must not believe that what it cannot find was
-// never counted. moved_by tells: it is the transaction that moved hashes last,
-// and where the statement sees that one it sees all before it. And each hash must
-// be looked up by the whole key, where = ANY (excluded.seen) would let the
-// planner read all hashes of the email. LIMIT keeps it from joining.
+//   - The deltas come in id order, the one in which everybody locks rows, so that
+//     two writers queue up and never deadlock. RETURNING gives back the same order.
+//   - The arrays are unnested side by side in a select list: one unnest of them
+//     all, in FROM, makes a tuplestore an array and costs the server a fifth more.
+//     There, too, an array that is NULL as a whole gives every row a NULL.
+//   - The hashes of all emails come in one flat array ($16), since unnest would
+//     flatten an array of arrays; each row takes its slice.
+//   - && compares each hash with each, which for the few that there are is faster
+//     than any index. The cardinality, asked first, keeps them few, and with them
+//     the row's length and so the cost of its next version.
+//   - least and greatest ignore nulls: the first time is the least of those known.
+//   - A delta without hashes is one whose hashes have been put into
+//     email_event_seen, with those that the row has held until now.
+//   - In the second pass ($20) there is nothing to test: the rows are locked, and
+//     the events have been found new since.
 //
-// In the second pass ($20) the rows are locked and the events have been found new
-// since: there is nothing to test. A delta without hashes is one whose hashes
-// stand in email_event_seen, with those that the row held until now.
-//
-// The deltas come in id order, the one in which everyone locks rows. The hashes
-// of all emails come in one flat array, since unnest would flatten an array of
-// arrays; each row takes its slice. The arrays are unnested side by side in a
-// select list: one unnest of them all, in FROM, makes a tuplestore an array and
-// costs the server a fifth more. There, too, an array that is NULL as a whole
-// gives a NULL a row.
-//
-// greatest and least ignore nulls.
+// The test of an email with hashes in email_event_seen has two traps. WHERE sees
+// the newest version of the row, even one committed while this statement waited
+// for its lock, but email_event_seen as it was when the statement began: where
+// hashes have been moved since, what is not found there may have been counted all
+// the same. moved_by tells: it is the transaction that moved hashes last, and a
+// statement that sees that one sees all before it. The other trap: each hash must
+// be looked up by the whole key. With = ANY (excluded.seen) the planner may read
+// all hashes of the email, a million perhaps; LIMIT keeps it from a join.
 const upsertEmails = `
 INSERT INTO mailtally.email AS e
        (id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
@@ -80,8 +84,8 @@ SELECT id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, 
        seen                = CASE WHEN excluded.moved_by IS NULL THEN e.seen || excluded.seen ELSE '{}' END,
        moved_by            = coalesce(excluded.moved_by, e.moved_by)
  WHERE $20::boolean
-    OR (NOT e.seen && excluded.seen
-        AND cardinality(e.seen) + cardinality(excluded.seen) <= $19::integer
+    OR (cardinality(e.seen) + cardinality(excluded.seen) <= $19::integer
+        AND NOT e.seen && excluded.seen
         AND (e.moved_by IS NULL
              OR (pg_visible_in_snapshot(e.moved_by, pg_current_snapshot())
                  AND NOT EXISTS (SELECT FROM unnest(excluded.seen) AS d(event_hash),
@@ -93,13 +97,17 @@ RETURNING id, open_count, click_count`
 // upsert applies list, which is in id order, at the end of a pipeline, and gives
 // the deltas that it did not apply. The first open of an email is where the row's
 // count equals the delta's own.
-func (b *batch) upsert(ctx context.Context, p *pipeline, list []delta, found bool) (unchanged []delta, err error) {
+func (b *batch) upsert(ctx context.Context, p *pipeline, list []delta, checked bool) (unchanged []delta, err error) {
 	next := 0
-	p.add(upsertEmails, upsertParams(list, b.limit, found), func(row [][]byte) {
+	p.add(upsertEmails, upsertParams(list, b.limit, checked), func(row [][]byte) {
 		id := uuid.UUID(row[0])
-		for list[next].keys[0].email != id {
+		for next < len(list) && list[next].keys[0].email != id {
 			unchanged = append(unchanged, list[next])
 			next++
+		}
+		if next == len(list) {
+			err = fmt.Errorf("%w: email %v came back out of order", errUnexpected, id)
+			return
 		}
 		d := &list[next]
 		next++
@@ -113,13 +121,14 @@ func (b *batch) upsert(ctx context.Context, p *pipeline, list []delta, found boo
 			b.firstClicks++
 		}
 	})
-	if err := p.roundTrip(ctx, b.conn); err != nil {
+	failed := p.roundTrip(ctx, b.conn)
+	if err = cmp.Or(failed, err); err != nil {
 		return nil, fmt.Errorf("upsert %d emails: %w", len(list), err)
 	}
 	return append(unchanged, list[next:]...), nil
 }
 
-func upsertParams(list []delta, limit int, found bool) [][]byte {
+func upsertParams(list []delta, limit int, checked bool) [][]byte {
 	hashes := 0
 	for i := range list {
 		hashes += len(list[i].keys)
@@ -158,5 +167,5 @@ func upsertParams(list []delta, limit int, found bool) [][]byte {
 		params = append(params, times[i].bytes())
 	}
 	params = append(params, opens.bytes(), clicks.bytes(), seen.bytes(), from.bytes(), to.bytes())
-	return append(params, int4Param(int32(limit)), boolParam(found))
+	return append(params, int4Param(int32(limit)), boolParam(checked))
 }

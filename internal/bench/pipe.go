@@ -10,7 +10,7 @@ import (
 const pipeText = `
 From %s webhook bodies of 1 KB, which lie in %d partitions of Apache Kafka (%s), to committed rows: the real consumer processes with their default settings, on a PostgreSQL and a Kafka that share the machine with them. The bodies tell an arrival-ordered stream of 3.2 events an email, 2.8 %% of them redelivered; keys, headers and compression are the producer's. Each run is a new consumer group on a fresh database.
 
-The time is from the first committed events to the last, as the group's committed offsets tell (asked for every 20 ms): an offset is committed after its rows. The rebalances in which the members come to share the partitions are in it; "once shared" leaves them out. CPU time is that of all processes of each part in between. The final rows are checked.
+The time is from the first committed events to the last, as the group's committed offsets tell (asked for ten times a second, and more often in the end): an offset is committed after its rows. The rebalances in which the members come to share the partitions are in it; "once shared" leaves them out. CPU time is that of all processes of each part in between. The final rows are checked.
 
 %s`
 

@@ -158,6 +158,7 @@ func (c *contender) measure(ctx context.Context, d *database) error {
 	if err != nil {
 		return err
 	}
+	defer undisturbed()()
 	start := time.Now()
 	if err := run(ctx); err != nil {
 		return err

@@ -123,11 +123,11 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 		var spared []tracking.Event
 		for i := range events {
 			a := s.next()
-			events[i] = a.event
+			events[i] = *a.event
 			if !a.repeat {
-				want.add(&a.event)
+				want.add(a.event)
 				if beside {
-					spared = append(spared, a.event)
+					spared = append(spared, *a.event)
 				}
 			}
 		}

@@ -97,6 +97,7 @@ func (a *arm) apply(ctx context.Context, ordinary []tracking.Event, s size) erro
 		}
 	}
 	shares := keyed(events, s.writers)
+	defer undisturbed()()
 	start := time.Now()
 	if err := applyAll(ctx, a.pool, shares, s.batch); err != nil {
 		return err

@@ -19,7 +19,7 @@ Deliveries a second from Go's memory to committed rows, redeliveries included, a
 - mailtally: %s deliveries, in batches; a writer has the emails whose id falls to it, as a consumer's partitions do.
 - The limits: binary COPY of the same events, the columns of mailtally's history, in the same batches by the same writers, a transaction each, and no tally. They get the stream without its redeliveries (%s events), which COPY cannot refuse one by one: they are spared the dedupe, and their rate counts what they wrote. Their bytes are made before the clock starts and only sent, 64 KB at a time.
 
-All streams are arrival-ordered, from the same generator: 3.2 events an email, 2.8 %% redelivered. Each is planned to its own length, opens come up to a million deliveries after the email, and so a longer stream has fewer rows in the cache and fewer events of an email in a batch: that is in the baselines' favour.
+All streams are arrival-ordered, from the same generator: 3.2 events an email, 2.8 %% redelivered. The baselines' is the shorter one, and so is their table, which is to their advantage. Where events of an email meet in a batch they are one row write: that is a good part of what large batches gain.
 
 %s`
 
@@ -56,7 +56,9 @@ func apply(ctx context.Context, b *bench) error {
 		keyedCopies[s] = c
 	}
 	for _, s := range sizes {
-		list = append(list, keylessCopy(s, spared))
+		if b.full || s.writers == 4 {
+			list = append(list, keylessCopy(s, spared))
+		}
 	}
 
 	d, err := b.postgres(ctx, "apply", nil)
@@ -158,6 +160,7 @@ func (c *contender) measure(ctx context.Context, d *database) error {
 	if err != nil {
 		return err
 	}
+	defer undisturbed()()
 	start := time.Now()
 	if err := run(ctx); err != nil {
 		return err

@@ -58,6 +58,7 @@ func (g *growing) begin(ctx context.Context) (err error) {
 
 // step does the work and measures it.
 func (g *growing) step(ctx context.Context) error {
+	defer undisturbed()()
 	before, err := g.d.walBytes(ctx)
 	if err != nil {
 		return err

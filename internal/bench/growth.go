@@ -31,8 +31,8 @@ var growthPace = pace{27 * time.Millisecond, 9.6e6, 3.2e6, 22.4e6}
 // growth measures whether the rate, the WAL and the bytes on disk of an event
 // stay what they are while the tables grow.
 func growth(ctx context.Context, b *bench) error {
-	upTo, show, extra := 5*growthStep, 1, map[string]string{"max_wal_size": "1GB", "min_wal_size": "256MB"}
-	notice := "In this short form max_wal_size is 1 GB, so that there are checkpoints at all; it says little of large tables."
+	upTo, show, extra := 5*growthStep, 1, map[string]string{"max_wal_size": "512MB", "min_wal_size": "256MB"}
+	notice := "In this short form max_wal_size is 512 MB, so that there are checkpoints at all, and far more often than they should be; it says little of large tables."
 	if b.full {
 		upTo, show, extra, notice = 50*growthStep, 5, nil, ""
 	}
@@ -123,11 +123,11 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 		var spared []tracking.Event
 		for i := range events {
 			a := s.next()
-			events[i] = a.event
+			events[i] = *a.event
 			if !a.repeat {
-				want.add(&a.event)
+				want.add(a.event)
 				if beside {
-					spared = append(spared, a.event)
+					spared = append(spared, *a.event)
 				}
 			}
 		}

@@ -17,7 +17,7 @@ const neighboursText = `
 // neighbours measures what a hot email does to the others.
 func (b *bench) neighbours(ctx context.Context, d *database) error {
 	const turn, oneIn = 50_000, 100
-	n, before := 10*turn, 100_000
+	n, before := 20*turn, 100_000
 	if b.full {
 		n, before = 40*turn, 1_000_000
 	}
@@ -97,6 +97,7 @@ func (a *arm) apply(ctx context.Context, ordinary []tracking.Event, s size) erro
 		}
 	}
 	shares := keyed(events, s.writers)
+	defer undisturbed()()
 	start := time.Now()
 	if err := applyAll(ctx, a.pool, shares, s.batch); err != nil {
 		return err

@@ -32,7 +32,7 @@ func stream(n int, now time.Time) []tracking.Event {
 	s.most = n
 	events := make([]tracking.Event, n)
 	for i := range events {
-		events[i] = s.next().event
+		events[i] = *s.next().event
 	}
 	return events
 }
@@ -62,31 +62,31 @@ func newStreamer(p pace, start time.Time) *streamer {
 // arrival is a delivery to come.
 type arrival struct {
 	due    float64 // in deliveries
-	event  tracking.Event
+	event  *tracking.Event
 	repeat bool // of an event that came before
 }
 
 // next gives the next delivery.
-func (s *streamer) next() *arrival {
+func (s *streamer) next() arrival {
 	// An email begins when as many deliveries are planned: what is due before can
 	// no longer be overtaken.
 	for (s.most == 0 || s.planned < s.most) && (len(s.pending) == 0 || s.pending[0].due >= float64(s.planned)) {
 		s.email()
 	}
-	return heap.Pop(&s.pending).(*arrival)
+	return heap.Pop(&s.pending).(arrival)
 }
 
 // arrivals is a heap, the next one due first.
-type arrivals []*arrival
+type arrivals []arrival
 
 func (a arrivals) Len() int           { return len(a) }
 func (a arrivals) Less(i, j int) bool { return a[i].due < a[j].due }
 func (a arrivals) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *arrivals) Push(x any)        { *a = append(*a, x.(*arrival)) }
+func (a *arrivals) Push(x any)        { *a = append(*a, x.(arrival)) }
 func (a *arrivals) Pop() any {
 	last := len(*a) - 1
 	x := (*a)[last]
-	(*a)[last] = nil // not held any longer
+	(*a)[last] = arrival{} // not held any longer
 	*a = (*a)[:last]
 	return x
 }
@@ -125,17 +125,17 @@ func (s *streamer) between(least, most float64) float64 {
 
 func (s *streamer) plan(id uuid.UUID, typ tracking.Type, due float64) {
 	e := s.event(id, typ, due)
-	s.arrive(&arrival{due: due, event: e})
+	s.arrive(arrival{due: due, event: &e})
 	if s.rng.IntN(1000) < 29 { // most repeats come at once, others when somebody replays
 		due += s.between(10, 1e4)
 		if s.rng.IntN(5) == 0 {
 			due += s.between(s.lateFrom, s.lateMost)
 		}
-		s.arrive(&arrival{due: due, event: e, repeat: true})
+		s.arrive(arrival{due: due, event: &e, repeat: true})
 	}
 }
 
-func (s *streamer) arrive(a *arrival) {
+func (s *streamer) arrive(a arrival) {
 	s.planned++
 	heap.Push(&s.pending, a)
 }

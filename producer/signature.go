@@ -10,14 +10,16 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
 // Secret is the key of a webhook endpoint.
 type Secret struct {
-	// newMAC is a function so that what prints a struct with a Secret inside finds
-	// no key in it, however deep it looks. It is nil in an empty Secret.
-	newMAC func() hash.Hash
+	// sign appends the signature that a webhook should have. It is a function so
+	// that what prints a struct with a Secret inside finds no key in it, however
+	// deep it looks. It is nil in an empty Secret.
+	sign func(to []byte, s signature, body []byte) []byte
 }
 
 // ParseSecret reads a secret as providers print it: base64, with or without
@@ -32,7 +34,28 @@ func ParseSecret(text string) (Secret, error) {
 	if len(key) == 0 {
 		return Secret{}, errors.New("empty: anybody could sign with it")
 	}
-	return Secret{func() hash.Hash { return hmac.New(sha256.New, key) }}, nil
+	// Used again, a MAC has its memory and need not hash the key anew.
+	macs := sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }}
+	return Secret{func(to []byte, s signature, body []byte) []byte {
+		m := macs.Get().(*mac)
+		defer macs.Put(m)
+		return m.sign(to, s, body)
+	}}, nil
+}
+
+// mac signs with one secret. It belongs to one goroutine at a time.
+type mac struct {
+	hash.Hash
+	text []byte
+}
+
+func (m *mac) sign(to []byte, s signature, body []byte) []byte {
+	m.Reset()
+	m.text = append(append(append(append(m.text[:0], s.id...), '.'), s.timestamp...), '.')
+	m.Write(m.text)
+	m.Write(body)
+	m.text = m.Sum(m.text[:0])
+	return base64.StdEncoding.AppendEncode(to, m.text)
 }
 
 // String keeps the secret out of logs.
@@ -82,17 +105,14 @@ func (s signature) fresh(now time.Time) error {
 // secrets. Several signatures, and several secrets, are normal while a secret is
 // being rotated. Versions other than v1 are passed over.
 func (s signature) matches(secrets []Secret, body []byte) bool {
-	var sum [sha256.Size]byte
-	var expected [44]byte // base64 of sum
-	prefix := []byte(s.id + "." + s.timestamp + ".")
+	expected := make([]byte, 0, base64.StdEncoding.EncodedLen(sha256.Size))
+	given := make([]byte, 0, 64)
 	for _, secret := range secrets {
-		mac := secret.newMAC()
-		mac.Write(prefix)
-		mac.Write(body)
-		base64.StdEncoding.Encode(expected[:], mac.Sum(sum[:0]))
+		expected = secret.sign(expected[:0], s, body)
 		for entry := range strings.SplitSeq(s.signatures, " ") {
-			given, isV1 := strings.CutPrefix(entry, "v1,")
-			if isV1 && hmac.Equal([]byte(given), expected[:]) {
+			text, isV1 := strings.CutPrefix(entry, "v1,")
+			given = append(given[:0], text...)
+			if isV1 && hmac.Equal(given, expected) {
 				return true
 			}
 		}

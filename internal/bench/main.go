@@ -38,6 +38,8 @@ func parts() []part {
 		{"hot", "one email with up to a million opens and clicks", hot},
 		{"pipe", "webhook bodies in Kafka to committed rows, by the real consumer", pipe},
 		{"far", "the same with a database 10 ms away", far},
+		{"gateway", "webhooks acknowledged a second, and time to the answer", gatewayPart},
+		{"delay", "time from a webhook to its committed row", delayPart},
 	}
 }
 

@@ -1,0 +1,12 @@
+//go:build !linux
+
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+func (generator) run(context.Context) (*loaded, error) {
+	return nil, errors.New("the load generator needs Linux's epoll")
+}

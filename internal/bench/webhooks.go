@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mailtally/mailtally/internal/simulate"
+)
+
+// webhookPartitions is mailtally's default.
+const webhookPartitions = 12
+
+// webhookSecret is one of the run's own; anybody may know it.
+var webhookSecret = "whsec_" + base64.StdEncoding.EncodeToString([]byte("a secret of the benchmark's own"))
+
+// gateway is a running mailtally producer, with topics of its own.
+type gateway struct {
+	*process
+	addr, admin string
+	topics      *topics
+}
+
+// gateway starts a producer.
+func (b *bench) gateway(ctx context.Context, t *topics) (*gateway, error) {
+	program, err := b.mailtally(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g := &gateway{topics: t}
+	for _, addr := range []*string{&g.addr, &g.admin} {
+		if *addr, err = freeAddr(); err != nil {
+			return nil, err
+		}
+	}
+	g.process, err = b.start("producer", append(t.env(),
+		"HTTP_ADDR="+g.addr, "ADMIN_ADDR="+g.admin, "RESEND_WEBHOOK_SECRETS="+webhookSecret), program, "producer")
+	if err != nil {
+		return nil, err
+	}
+	if err := g.ready(ctx, "http://"+g.admin+"/readyz"); err != nil {
+		g.kill()
+		return nil, err
+	}
+	return g, nil
+}
+
+// url is where webhooks go.
+const webhookPath = "/webhooks/resend"
+
+// requests are webhooks that are written and signed beforehand, sent in turn and
+// then from the first again: a gateway does not mind. Their signatures are good
+// for five minutes.
+func (g *gateway) requests(n int, anew bool) (func(int, time.Time) []byte, error) {
+	signer, err := simulate.NewSigner(webhookSecret)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	// One piece of memory, so that the collector has nothing to walk through.
+	var all []byte
+	ends := make([]int, 0, n)
+	for _, e := range stream(n, now) {
+		w := simulate.Webhook{ID: e.EventID, Body: resendBody(&e)}
+		all = appendRequest(all, g.addr, webhookPath, signer.Header(w, now), w.Body, anew)
+		ends = append(ends, len(all))
+	}
+	return func(i int, _ time.Time) []byte {
+		start := 0
+		if i %= n; i > 0 {
+			start = ends[i-1]
+		}
+		return all[start:ends[i]]
+	}, nil
+}
+
+// topics are a pair of a run's own.
+type topics struct {
+	brokers          string
+	name, deadLetter string
+	client           *kgo.Client
+	admin            *kadm.Client
+}
+
+// topics makes them, as migrate does.
+func newTopics(ctx context.Context, brokers, name string) (*topics, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers))
+	if err != nil {
+		return nil, err
+	}
+	t := &topics{brokers: brokers, name: name, deadLetter: name + ".dead-letter", client: client, admin: kadm.NewClient(client)}
+	for topic, partitions := range map[string]int32{t.name: webhookPartitions, t.deadLetter: 1} {
+		if _, err := t.admin.CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
+			client.Close()
+			return nil, fmt.Errorf("create topic %q: %w", topic, err)
+		}
+	}
+	return t, nil
+}
+
+// env has a mailtally use them.
+func (t *topics) env() []string {
+	return []string{"KAFKA_BROKERS=" + t.brokers, "KAFKA_TOPIC=" + t.name, "KAFKA_DEAD_LETTER_TOPIC=" + t.deadLetter, "LOG_FORMAT=text"}
+}
+
+// holds is nil if the topic holds so many records, and the other none: that each
+// webhook that was answered 2xx is in Kafka, once.
+func (t *topics) holds(ctx context.Context, accepted int) error {
+	ends, err := t.admin.ListEndOffsets(ctx, t.name, t.deadLetter)
+	if err != nil {
+		return err
+	}
+	got := map[string]int{t.name: 0, t.deadLetter: 0}
+	ends.Each(func(o kadm.ListedOffset) {
+		err = errors.Join(err, o.Err)
+		got[o.Topic] += int(o.Offset)
+	})
+	if err != nil {
+		return err
+	}
+	if want := map[string]int{t.name: accepted, t.deadLetter: 0}; !maps.Equal(got, want) {
+		return fmt.Errorf("topics hold %v records, want %v", got, want)
+	}
+	return nil
+}
+
+// drop deletes them.
+func (t *topics) drop(ctx context.Context) error {
+	defer t.client.Close()
+	_, err := t.admin.DeleteTopics(ctx, t.name, t.deadLetter)
+	return err
+}

@@ -116,7 +116,7 @@ func (v interval) rate() float64 {
 	return float64(v.to.events-v.from.events) / v.to.at.Sub(v.from.at).Seconds()
 }
 
-func (v interval) name() string { return fmt.Sprintf("%.0f s", v.start.Seconds()) }
+func (v interval) name() string { return fmt.Sprintf("%.1f s", v.start.Seconds()) }
 
 // followed cuts the time until the topic is done into intervals. Meanwhile it
 // makes the changes when they are due.

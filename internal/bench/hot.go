@@ -41,7 +41,7 @@ func (b *bench) millionth(ctx context.Context, d *database) error {
 		return err
 	}
 	defer pool.Close()
-	h := newHotEmail(pool)
+	h := newHotEmail(d, pool)
 
 	one := table{Part: "hot", Title: "one event a batch", Text: fmt.Sprintf(hotText, settingsText)}
 	many := table{Part: "hot", Title: "1,000 events a batch", Text: "The same by batches: 1,000 events of the hot email; the first 1,000 of a fresh email; and 1,000 events of as many fresh emails, which is a row written for each."}
@@ -63,8 +63,8 @@ func (b *bench) millionth(ctx context.Context, d *database) error {
 		}
 		i := -1
 		if err := h.compare(ctx, &r, singles,
-			timed{"this event, ms", func() []tracking.Event { i++; return []tracking.Event{h.event(ids[i])} }},
-			timed{"first event, ms", h.first(1)},
+			timed{"this event", func() []tracking.Event { i++; return []tracking.Event{h.event(ids[i])} }},
+			timed{"first event", h.first(1)},
 		); err != nil {
 			return err
 		}
@@ -80,8 +80,8 @@ func (b *bench) millionth(ctx context.Context, d *database) error {
 		single, batch, reading := row{Name: name}, row{Name: "from the " + name}, row{Name: "with " + number(float64(n))}
 		for range b.rounds {
 			err := h.compare(ctx, &single, singles,
-				timed{"this event, ms", h.next(1)},
-				timed{"first event, ms", h.first(1)})
+				timed{"this event", h.next(1)},
+				timed{"first event", h.first(1)})
 			if err != nil {
 				return err
 			}
@@ -96,9 +96,9 @@ func (b *bench) millionth(ctx context.Context, d *database) error {
 		}
 		for range b.rounds {
 			err := h.compare(ctx, &batch, batches,
-				timed{"these, ms", h.next(1_000)},
-				timed{"the first 1,000, ms", h.first(1_000)},
-				timed{"of 1,000 emails, ms", h.ordinary(1_000)})
+				timed{"these", h.next(1_000)},
+				timed{"the first 1,000", h.first(1_000)},
+				timed{"of 1,000 emails", h.ordinary(1_000)})
 			if err != nil {
 				return err
 			}
@@ -121,6 +121,7 @@ func (b *bench) millionth(ctx context.Context, d *database) error {
 
 // hotEmail is an email that many events come for.
 type hotEmail struct {
+	d      *database
 	store  tracking.Store
 	source *streamer // of random ids
 	id     uuid.UUID
@@ -129,8 +130,8 @@ type hotEmail struct {
 	made   int // events, of all emails
 }
 
-func newHotEmail(pool *pgxpool.Pool) *hotEmail {
-	h := &hotEmail{store: tracking.Store{Pool: pool}, source: newStreamer(pace{}, time.Now().Add(-time.Hour))}
+func newHotEmail(d *database, pool *pgxpool.Pool) *hotEmail {
+	h := &hotEmail{d: d, store: tracking.Store{Pool: pool}, source: newStreamer(pace{}, time.Now().Add(-time.Hour))}
 	// Other ids than those of the streams, which begin with the same draws.
 	h.source.rng = rand.New(rand.NewPCG(3, 4))
 	h.id = h.source.emailID()
@@ -197,22 +198,37 @@ type timed struct {
 }
 
 // compare applies the batches in turns, n times each, and notes the median of
-// each, in milliseconds.
+// each, in milliseconds, and for those of many events the WAL.
 func (h *hotEmail) compare(ctx context.Context, r *row, n int, list ...timed) error {
-	took := make([][]float64, len(list))
+	took, logged, applied := make([][]float64, len(list)), make([]int64, len(list)), make([]int, len(list))
 	for i := range n {
 		for j := range list {
 			k := (i + j) % len(list)
 			events := list[k].make()
+			before, err := h.d.walBytes(ctx)
+			if err != nil {
+				return err
+			}
 			start := time.Now()
 			if _, err := h.store.Apply(ctx, events); err != nil {
 				return err
 			}
 			took[k] = append(took[k], milliseconds(time.Since(start)))
+			after, err := h.d.walBytes(ctx)
+			if err != nil {
+				return err
+			}
+			logged[k] += after - before
+			applied[k] += len(events)
 		}
 	}
 	for i, t := range list {
-		r.measured(t.name, "ms", median(took[i]))
+		r.measured(t.name+", ms", "ms", median(took[i]))
+	}
+	for i, t := range list {
+		if applied[i] > n {
+			r.measured(t.name+", WAL, bytes/event", "", float64(logged[i])/float64(applied[i]))
+		}
 	}
 	return nil
 }

@@ -39,8 +39,8 @@ func (b *bench) neighbours(ctx context.Context, d *database) error {
 	}
 
 	arms := []*arm{
-		{row: row{Name: "without it"}, hot: newHotEmail(withoutPool), pool: withoutPool},
-		{row: row{Name: "with it"}, hot: newHotEmail(withPool), pool: withPool, oneIn: oneIn},
+		{row: row{Name: "without it"}, hot: newHotEmail(d, withoutPool), pool: withoutPool},
+		{row: row{Name: "with it"}, hot: newHotEmail(d, withPool), pool: withPool, oneIn: oneIn},
 	}
 	for _, a := range arms {
 		if err := connectAll(ctx, a.pool); err != nil {

@@ -38,6 +38,7 @@ func parts() []part {
 		{"hot", "one email with up to a million opens and clicks", hot},
 		{"pipe", "webhook bodies in Kafka to committed rows, by the real consumer", pipe},
 		{"far", "the same with a database 10 ms away", far},
+		{"peers", "what a team would otherwise write or run for the same job", peers},
 		{"gateway", "webhooks acknowledged a second, and time to the answer", gatewayPart},
 		{"delay", "time from a webhook to its committed row", delayPart},
 	}

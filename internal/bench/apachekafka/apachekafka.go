@@ -81,7 +81,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{id: newID()}
-	if c.program, err = findJava(ctx); err != nil {
+	if c.program, err = Java(ctx); err != nil {
 		return nil, err
 	}
 	if c.jars, err = jars(ctx, o.Log); err != nil {

@@ -220,7 +220,7 @@ func TestOldJava(t *testing.T) {
 func TestNoMaven(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	home := filepath.Join(t.TempDir(), "jars")
-	wantError(t, fetch(t.Context(), home, quiet()), "install Maven")
+	wantError(t, fetch(t.Context(), home, pom, quiet()), "install Maven")
 	if exists(home) {
 		t.Error("the folder was made all the same")
 	}
@@ -233,7 +233,7 @@ func TestFailedFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", bin)
-	wantError(t, fetch(t.Context(), home, quiet()), "exit status 3", "no such jar")
+	wantError(t, fetch(t.Context(), home, pom, quiet()), "exit status 3", "no such jar")
 	if exists(home) || exists(home+".tmp") {
 		t.Error("a folder is left")
 	}
@@ -250,7 +250,7 @@ func TestFetchAtOnce(t *testing.T) {
 	t.Setenv("PATH", bin)
 	errs := make(chan error)
 	for range 4 {
-		go func() { errs <- fetch(t.Context(), home, quiet()) }()
+		go func() { errs <- fetch(t.Context(), home, pom, quiet()) }()
 	}
 	for range 4 {
 		if err := <-errs; err != nil {

@@ -24,18 +24,23 @@ var pom []byte
 // same everywhere.
 const copyJars = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
-// jars returns the folder with the broker's jars, which Maven fills the first
-// time. It is in the user's cache, and named by what is in it: another pom is
-// another folder.
+// jars returns the folder with the broker's jars.
 func jars(ctx context.Context, log *slog.Logger) (string, error) {
+	return Jars(ctx, "apache-kafka-"+Version, pom, log)
+}
+
+// Jars returns the folder with the jars that a pom names, which Maven fills the
+// first time. It is in the user's cache, and called name and by what is in it:
+// another pom is another folder.
+func Jars(ctx context.Context, name string, pom []byte, log *slog.Logger) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find a folder to keep Apache Kafka's jars in: %w", err)
+		return "", fmt.Errorf("find a folder to keep the jars of %s in: %w", name, err)
 	}
 	sum := sha256.Sum256(pom)
-	home := filepath.Join(cache, "mailtally", "apache-kafka-"+Version+"-"+hex.EncodeToString(sum[:4]))
-	if err := fetch(ctx, home, log); err != nil {
-		return "", fmt.Errorf("fetch Apache Kafka %s into %s: %w", Version, home, err)
+	home := filepath.Join(cache, "mailtally", name+"-"+hex.EncodeToString(sum[:4]))
+	if err := fetch(ctx, home, pom, log); err != nil {
+		return "", fmt.Errorf("fetch the jars of %s into %s: %w", name, home, err)
 	}
 	return home, nil
 }
@@ -43,7 +48,7 @@ func jars(ctx context.Context, log *slog.Logger) (string, error) {
 // fetch makes the folder home, whole or not at all. Of two processes that want
 // it at once the second waits for the first: Maven's own store does not take
 // two of them well.
-func fetch(ctx context.Context, home string, log *slog.Logger) error {
+func fetch(ctx context.Context, home string, pom []byte, log *slog.Logger) error {
 	if exists(home) {
 		return nil
 	}
@@ -74,7 +79,7 @@ func fetch(ctx context.Context, home string, log *slog.Logger) error {
 	if err := os.WriteFile(file, pom, 0o644); err != nil {
 		return err
 	}
-	log.InfoContext(ctx, "fetching Apache Kafka from Maven Central", "version", Version, "to", home)
+	log.InfoContext(ctx, "fetching jars from Maven Central", "to", home)
 	err = run(ctx, exec.Command(mvn, "-q", "-B", "-f", file, copyJars, "-DincludeScope=runtime", "-DoutputDirectory="+tmp))
 	if err != nil {
 		return err

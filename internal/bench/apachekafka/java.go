@@ -14,9 +14,9 @@ import (
 // oldestJava is the first that Apache Kafka 4's brokers run on.
 const oldestJava = 17
 
-// findJava returns the program java: that of JAVA_HOME if it is set, as for
+// Java returns the program java: that of JAVA_HOME if it is set, as for
 // Maven, or else the one that the shell finds.
-func findJava(ctx context.Context) (string, error) {
+func Java(ctx context.Context) (string, error) {
 	java := "java"
 	if home := os.Getenv("JAVA_HOME"); home != "" {
 		java = filepath.Join(home, "bin", "java")

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/jackc/pgx/v5"
@@ -31,6 +32,7 @@ const settingsText = "PostgreSQL with fsync, full_page_writes and synchronous_co
 type database struct {
 	*localpg.Server
 	admin *pgxpool.Pool
+	dir   string
 }
 
 // postgres starts a server for a part, with those settings and the extra ones.
@@ -41,11 +43,12 @@ func (b *bench) postgres(ctx context.Context, name string, extra map[string]stri
 			all[k] = v
 		}
 	}
-	server, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(b.dir, "postgres-"+name), Settings: all, Log: b.log})
+	dir := filepath.Join(b.dir, "postgres-"+name)
+	server, err := localpg.Start(ctx, localpg.Options{Dir: dir, Settings: all, Log: b.log})
 	if err != nil {
 		return nil, err
 	}
-	d := &database{Server: server}
+	d := &database{Server: server, dir: dir}
 	if d.admin, err = connect(ctx, server.URL("postgres"), 2); err != nil {
 		d.stop()
 		return nil, err
@@ -59,12 +62,13 @@ func (b *bench) postgres(ctx context.Context, name string, extra map[string]stri
 	return d, nil
 }
 
-// stop stops the server.
+// stop stops the server and removes its data: the next part's needs the room.
 func (d *database) stop() {
 	if d.admin != nil {
 		d.admin.Close()
 	}
 	d.Stop(context.Background())
+	os.RemoveAll(d.dir)
 }
 
 // fresh makes the database called bench anew, with mailtally's tables and the

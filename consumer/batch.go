@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"hash/maphash"
+	"sync"
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -18,6 +19,8 @@ type batch struct {
 	left   atomic.Int32
 	done   context.Context // ends when all shares are worked off
 	end    context.CancelFunc
+	decide sync.Once
+	taken  bool // or else left as it is
 }
 
 // share is a writer's part of a batch.
@@ -78,6 +81,15 @@ func (b *batch) failed() bool {
 		}
 	}
 	return false
+}
+
+// take tells whether the batch is to be worked off. The first of its writers to
+// ask decides for all: if a rebalance has come to wait, it is left as it is, for
+// whoever gets its partitions. Were only some of its shares left, their records
+// would bring those of the others with them, in between, to be consumed again.
+func (b *batch) take(yield *atomic.Bool) bool {
+	b.decide.Do(func() { b.taken = !yield.Load() })
+	return b.taken
 }
 
 // end tells the batch that the share is worked off.

@@ -54,11 +54,10 @@ func (c *Consumer) hand(w *writer, s *share) {
 	w.shares <- s
 }
 
-// work works a share off, as far as it gets. If a rebalance has come to wait
-// while the share did, it is left as it is, for whoever gets its partitions.
+// work works a share off, as far as it gets, unless its batch is to be left.
 func (w *writer) work(ctx context.Context, s *share) {
 	defer s.end()
-	if w.yield.Load() {
+	if !s.batch.take(&w.yield) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)

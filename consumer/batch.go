@@ -9,13 +9,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// shareEvents is how many events are worth a transaction of their own: a batch
-// is shared among one writer for as many, and one more for each as many again.
-const shareEvents = 1_000
+// shareFrom is from how many records in hand on a batch is shared among the
+// writers: each transaction costs round trips and a commit, so that fewer are
+// better off in one.
+const shareFrom = 2_000
 
 // batch is what one poll brought.
 type batch struct {
-	shares []*share // one a writer; none if the poll brought nothing
+	records int
+	bytes   int      // of the records' values
+	shares  []*share // one a writer, or one in all; none if the poll brought nothing
+
 	left   atomic.Int32
 	done   context.Context // ends when all shares are worked off
 	end    context.CancelFunc
@@ -27,61 +31,58 @@ type batch struct {
 type share struct {
 	batch *batch
 	items []item
-	err   error // why some are not done
+	err   error // why some are not done, here or in what its writer took with it
 }
 
-// newBatch shares the records out by their keys, so that an email's events are
-// one writer's: two would wait for each other at the email's row.
-func newBatch(fetches kgo.Fetches, writers int, seed maphash.Seed) *batch {
-	n := fetches.NumRecords()
-	b := new(batch)
-	if n == 0 {
+// newBatch decodes records and shares them out by their keys, so that an email's
+// events are one writer's: two would wait for each other at the email's row.
+func (c *Consumer) newBatch(fetches kgo.Fetches, inHand []*batch) *batch {
+	b := &batch{records: fetches.NumRecords()}
+	if b.records == 0 {
 		return b
 	}
-	writers = min(1+n/shareEvents, writers)
+	writers := 1
+	if before, _ := size(inHand); before+b.records >= shareFrom {
+		writers = len(c.writers)
+	}
 	b.shares = make([]*share, writers)
 	b.left.Store(int32(writers))
 	b.done, b.end = context.WithCancel(context.Background())
 	for i := range b.shares {
-		b.shares[i] = &share{batch: b, items: make([]item, 0, n/writers+n/8)}
+		b.shares[i] = &share{batch: b, items: make([]item, 0, b.records/writers+b.records/32)}
 	}
+	keep := c.keepRecords.Load()
 	fetches.EachRecord(func(r *kgo.Record) {
 		s := b.shares[0]
 		if writers > 1 {
-			s = b.shares[maphash.Bytes(seed, r.Key)%uint64(writers)]
+			s = b.shares[maphash.Bytes(c.seed, r.Key)%uint64(writers)]
 		}
-		s.items = append(s.items, newItem(r))
+		b.bytes += len(r.Value)
+		s.items = append(s.items, newItem(r, keep))
 	})
 	return b
 }
 
-// all are the shares; none of no batch.
-func (b *batch) all() []*share {
-	if b == nil {
-		return nil
+// hand gives the shares to their writers.
+func (c *Consumer) hand(b *batch) {
+	for i, s := range b.shares {
+		c.writers[i].give(s)
 	}
-	return b.shares
 }
 
-// shared tells whether the batch was large enough for several writers.
-func (b *batch) shared() bool { return len(b.shares) > 1 }
+// size is that of batches: their records, and the bytes of those.
+func size(batches []*batch) (records, bytes int) {
+	for _, b := range batches {
+		records += b.records
+		bytes += b.bytes
+	}
+	return records, bytes
+}
 
 // wait returns when the batch is worked off.
-func (b *batch) wait() {
-	if len(b.all()) > 0 {
-		<-b.done.Done()
-	}
-}
+func (b *batch) wait() { <-b.done.Done() }
 
-// failed tells, of a batch that is worked off, whether an error left some of it.
-func (b *batch) failed() bool {
-	for _, s := range b.all() {
-		if s.err != nil {
-			return true
-		}
-	}
-	return false
-}
+func (b *batch) isDone() bool { return b.done.Err() != nil }
 
 // take tells whether the batch is to be worked off. The first of its writers to
 // ask decides for all: if a rebalance has come to wait, it is left as it is, for

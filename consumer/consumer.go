@@ -30,30 +30,40 @@ type Options struct {
 	Store                         Store
 	Registerer                    prometheus.Registerer
 	Logger                        *slog.Logger
-	// MaxBatch is the most records that are taken from Kafka at once; 10,000 if
-	// zero. Under less load batches are as small as what has come in meanwhile.
+	// MaxBatch is the most records that are taken from Kafka at once, and the most
+	// events of a transaction; 10,000 if zero. Under less load batches are as small
+	// as what has come in meanwhile.
 	MaxBatch int
-	// Writers is how many transactions share a large batch; 2 if zero. The store
-	// is called by as many goroutines.
+	// Writers is how many transactions go on at once under a backlog; 4 if zero. The
+	// store is called by as many goroutines.
 	Writers int
 }
 
 const (
 	defaultMaxBatch = 10_000
-	defaultWriters  = 2
+	defaultWriters  = 4
 
-	// batchTimeout bounds the work on what a writer has of a batch, since a
-	// rebalance of the group waits for it. After it come at the most ten seconds in which the store looks
-	// into what happened, and commitTimeout: together less than the minute that
-	// Kafka gives a member to rejoin.
+	// What is in hand at the most: so many times MaxBatch, but no poll more once the
+	// webhooks come to so many bytes. Each writer has a transaction in work then and
+	// one that waits. Of a webhook its event stays, about half a kilobyte.
+	maxInHand      = 4
+	maxBytesInHand = 64 << 20
+
+	// batchTimeout bounds the work on what a writer takes at once. After it come at
+	// the most ten seconds in which the store looks into what happened. When a
+	// rebalance of the group comes to wait, a writer may have to do that twice, since
+	// others have begun the batches that wait for it; then the offsets are committed.
+	// Kafka gives a member rebalanceTimeout for all of it, before it takes it for
+	// stuck.
 	batchTimeout     = 30 * time.Second
 	commitTimeout    = 10 * time.Second
-	rebalanceTimeout = 60 * time.Second
+	rebalanceTimeout = 2 * time.Minute
 
 	// sessionTimeout is how long a member that was killed keeps its partitions.
 	sessionTimeout = 15 * time.Second
 
-	// maxPause is how long a member waits at the most before it tries again.
+	// maxPause is how long a member waits before it tries again, once it has tried
+	// for a while; ± 50 %.
 	maxPause = 10 * time.Second
 
 	// stopTimeout bounds what a stopping member spends on what is in hand, and
@@ -64,9 +74,9 @@ const (
 	// What is fetched ahead of the batches in hand: so much compressed, as it lies
 	// in Kafka, from so many brokers at once. Webhooks are several times as large
 	// when they are unpacked, so this decides how much memory a backlog takes, and
-	// bounds a batch in bytes.
-	fetchBytes          = 4 << 20
-	fetchPartitionBytes = 1 << 20
+	// bounds a poll in bytes.
+	fetchBytes          = 2 << 20
+	fetchPartitionBytes = 512 << 10
 	fetchBrokers        = 3
 )
 
@@ -85,12 +95,12 @@ type Consumer struct {
 	assigned        assignment
 	abort           context.CancelFunc // ends what Close would wait for
 
-	// keepRecords is set once PostgreSQL has refused an event for good: its record
-	// is wanted then, for the dead letter.
+	// keepRecords is set when PostgreSQL has refused an event for good, until there
+	// is none in hand any more: its record is wanted for the dead letter.
 	keepRecords atomic.Bool
 
-	// yield asks Run to let go of what it has: a rebalance of the group waits, or
-	// the member is to stop.
+	// yield asks Run to let go of what it has: a rebalance of the group waits, a
+	// writer has failed, or the member is to stop.
 	yield atomic.Bool
 }
 

@@ -18,10 +18,10 @@ const DeadLetterMaxBytes = 2 << 20
 
 // deadLetter returns when Kafka has acknowledged a dead letter for each of items
 // that cannot be counted: the record as it was, and why and where it was dropped.
-// It may be written twice, when a batch is done again. done is how many of items
+// It is written again whenever its batch is done again. done is how many of items
 // need nothing more: all, or those before the first dead letter if it fails.
-func (c *Consumer) deadLetter(ctx context.Context, items []item) (done int, err error) {
-	first := slices.IndexFunc(items, func(i item) bool { return i.why != nil })
+func (c *Consumer) deadLetter(ctx context.Context, items []*item) (done int, err error) {
+	first := slices.IndexFunc(items, func(i *item) bool { return i.why != nil })
 	if first < 0 {
 		return len(items), nil
 	}
@@ -63,7 +63,7 @@ func (c *Consumer) deadLetter(ctx context.Context, items []item) (done int, err 
 // was put back from there, and is dropped again, has only the newest.
 var added = []string{"reason", "detail", "source-topic", "source-partition", "source-offset", "value-omitted"}
 
-func (c *Consumer) letter(i item) *kgo.Record {
+func (c *Consumer) letter(i *item) *kgo.Record {
 	r := i.record
 	headers := slices.DeleteFunc(slices.Clone(r.Headers), func(h kgo.RecordHeader) bool { return slices.Contains(added, h.Key) })
 	return &kgo.Record{

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -21,25 +22,29 @@ type item struct {
 	done             bool // counted and committed, or its dead letter acknowledged
 }
 
-func newItem(r *kgo.Record) item {
-	return item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: len(r.Value)}
-}
-
-// decode reads what the record says. The record of an event is let go, unless
+// newItem reads what a record says. The record of an event is let go, unless
 // keep: it is several times as large as the event.
-func (i *item) decode(keep bool) {
-	provider, webhookID, receivedAt := readHeaders(i.record)
+func newItem(r *kgo.Record, keep bool) item {
+	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: len(r.Value)}
+	provider, webhookID, receivedAt := readHeaders(r)
 	i.received = receivedAt
 	var err error
 	switch provider {
 	case tracking.Resend:
-		i.event, err = tracking.DecodeResend(webhookID, receivedAt, i.record.Value)
+		i.event, err = tracking.DecodeResend(webhookID, receivedAt, r.Value)
 	default:
 		err = &tracking.DropError{Reason: tracking.NoProvider, Detail: "no header provider with a known value"}
 	}
 	if !errors.As(err, &i.why) && !keep {
 		i.record = nil
 	}
+	return i
+}
+
+// before tells whether i comes before j in their partition. After an unclean
+// election of a leader offsets begin again lower, in a later epoch.
+func (i *item) before(j *item) bool {
+	return cmp.Or(cmp.Compare(i.epoch, j.epoch), cmp.Compare(i.offset, j.offset)) < 0
 }
 
 // readHeaders reads what the producer wrote. Where it does not say when a

@@ -13,7 +13,8 @@
 //   - While the database is away nothing is dropped and nothing is committed: the
 //     member stays in its group, waits, and fetches the same records again.
 //   - Offsets are committed only of partitions that the member owns: a rebalance
-//     waits until the batch in hand is done.
+//     waits until what writers have begun is done; the rest is left to whoever gets
+//     the partitions.
 //
 // Memory is bounded by the batch and the fetch limits, never by the backlog.
 package consumer

@@ -40,7 +40,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Events that the tally had counted already: redeliveries of the provider or of Kafka."),
 		dropped: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "mailtally_events_dropped_total",
-			Help: "Events that cannot be counted, each in the dead-letter topic, by reason.",
+			Help: "Events that cannot be counted, each in the dead-letter topic, by reason. One whose batch is done again counts again.",
 		}, []string{"type", "reason"}),
 		firstOpens: with.NewCounter(prometheus.CounterOpts{
 			Name: "mailtally_first_opens_total",
@@ -95,13 +95,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 // countApplied counts the events of items, which PostgreSQL has committed.
-func (m *metrics) countApplied(items []item, result tracking.Result, took time.Duration) {
+func (m *metrics) countApplied(items []*item, result tracking.Result, took time.Duration) {
 	now := time.Now()
 	var consumed tracking.Counts
-	for i := range items {
-		if items[i].why == nil {
-			consumed[items[i].event.Type]++
-			m.delay.Observe(max(0, now.Sub(items[i].received).Seconds()))
+	for _, i := range items {
+		if i.why == nil {
+			consumed[i.event.Type]++
+			m.delay.Observe(max(0, now.Sub(i.received).Seconds()))
 		}
 	}
 	total := 0

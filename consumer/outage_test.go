@@ -111,6 +111,29 @@ func TestI4_PoisonIsIsolated(t *testing.T) {
 	}
 }
 
+// A refused row that comes all alone, to a member that has let its record go, is
+// set aside like any other.
+func TestI4_LonePoisonIsIsolated(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	if _, err := s.pool.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_clicks CHECK (type <> 'clicked')"); err != nil {
+		t.Fatal(err)
+	}
+	m := s.start(&tracking.Store{Pool: s.pool})
+	s.joined(1)
+	for n := range 2 { // the second one when the first is long done with
+		s.produce(webhook(uuid.New(), tracking.Clicked, 2*n))
+		s.committed()
+		s.produce(webhook(uuid.New(), tracking.Opened, 2*n+1))
+		s.committed()
+	}
+	m.stop()
+	s.reconciled(m)
+	if letters := s.deadLetters(); len(letters) != 2 || header(letters[0], "reason") != "refused" || len(letters[0].Value) == 0 {
+		t.Errorf("dead letters: %v", letters)
+	}
+}
+
 // A backlog of nothing but refused rows is worked off all the same, and so is one
 // that the database cannot apply in time as a whole.
 func TestConsumer_MakesProgressOnHardBatches(t *testing.T) {

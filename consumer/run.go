@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mailtally/mailtally/tracking"
 )
 
 // Run consumes until ctx ends, then finishes what is in hand, commits it, leaves
@@ -33,34 +36,45 @@ func (c *Consumer) Run(ctx context.Context) {
 
 	pause := backoff.NewExponentialBackOff() // from half a second, growing by half, each ± 50 %
 	pause.MaxInterval = maxPause
-	// Under a backlog two batches are in hand: while writers are busy with the
-	// older, the newer is polled, shared out among them and waits behind it. A
-	// batch that is too small to share is finished first, while records gather for
-	// the next.
-	var older *batch
-	for ctx.Err() == nil || older != nil {
+	// Several batches are in hand, the oldest first: while writers are busy with
+	// those, more is polled and handed to them, and each takes all that waits for it
+	// into its next transaction. So transactions grow by themselves, with the load
+	// and with a database that is slow or far away, and an event waits for no more
+	// than the one before.
+	var inHand []*batch
+	for ctx.Err() == nil || len(inHand) > 0 {
 		// A rebalance of the group waits from here …
-		newer, err := c.poll(ctx, older)
-		for i, s := range newer.shares {
-			go c.hand(c.writers[i], s)
+		newest, err := c.poll(ctx, inHand)
+		if newest.records > 0 {
+			inHand = append(inHand, newest)
+			c.hand(newest)
 		}
-		older.wait()
-		if err != nil || older.failed() || !newer.shared() || c.yield.Load() {
-			newer.wait()
-			done, failure := c.settle(work, older, newer)
-			if done > 0 {
+		done := 0
+		for done < len(inHand) && inHand[done].isDone() {
+			done++
+		}
+		if err == nil && ctx.Err() == nil && !c.yield.Load() {
+			// Nobody has left anything of what is done, or yield would be set.
+			if c.settle(work, inHand[:done]...); done > 0 {
 				pause.Reset()
+				inHand = slices.Clone(inHand[done:])
 			}
-			err = errors.Join(err, failure)
-			older = nil
-			c.yield.Store(false)
-			c.client.AllowRebalance() // … to here.
-		} else {
-			c.settle(work, older)
-			older = newer
-			continue
+			if len(inHand) > 0 {
+				continue
+			}
 		}
-		if err == nil {
+		for _, b := range inHand {
+			b.wait()
+		}
+		progress, failure := c.settle(work, inHand...)
+		inHand = nil
+		c.yield.Store(false)
+		c.client.AllowRebalance() // … to here.
+		if progress > 0 {
+			pause.Reset()
+		}
+		c.renewTopic(err)
+		if err = errors.Join(err, failure); err == nil {
 			continue
 		}
 		wait := pause.NextBackOff()
@@ -73,24 +87,35 @@ func (c *Consumer) Run(ctx context.Context) {
 	}
 }
 
-// poll takes what has been fetched and begins a batch with it. While there is an
-// older batch it waits for no longer than that is in work, and what it gives may
-// be empty.
-func (c *Consumer) poll(ctx context.Context, older *batch) (*batch, error) {
-	if older != nil {
+// poll takes what has been fetched and decodes it. While there is something in
+// hand it waits for no longer than the oldest of that is in work, and what it
+// gives may be empty.
+func (c *Consumer) poll(ctx context.Context, inHand []*batch) (*batch, error) {
+	if len(inHand) > 0 {
 		if c.yield.Load() {
+			return new(batch), nil
+		}
+		if c.full(inHand) {
+			inHand[0].wait()
 			return new(batch), nil
 		}
 		waiting, cancel := context.WithCancel(ctx)
 		defer cancel()
-		defer context.AfterFunc(older.done, cancel)()
+		defer context.AfterFunc(inHand[0].done, cancel)()
 		ctx = waiting
 	}
 	fetches := c.client.PollRecords(ctx, c.maxBatch)
+	b := c.newBatch(fetches, inHand)
 	if ctx.Err() != nil { // kgo reports it as an error of the fetch
-		return newBatch(fetches, len(c.writers), c.seed), nil
+		return b, nil
 	}
-	return newBatch(fetches, len(c.writers), c.seed), c.fetchError(fetches)
+	return b, fetchError(fetches)
+}
+
+// full tells whether no more should be taken in hand.
+func (c *Consumer) full(inHand []*batch) bool {
+	records, bytes := size(inHand)
+	return records >= maxInHand*c.maxBatch || bytes >= maxBytesInHand
 }
 
 // settle commits the offsets behind what is done of batches, which are all that
@@ -99,8 +124,9 @@ func (c *Consumer) poll(ctx context.Context, older *batch) (*batch, error) {
 func (c *Consumer) settle(ctx context.Context, batches ...*batch) (done int, err error) {
 	type span struct{ from, to, left *item } // left: the first that is not done
 	partitions := make(map[int32]*span)
+	refused := false
 	for _, b := range batches {
-		for _, s := range b.all() {
+		for _, s := range b.shares {
 			err = errors.Join(err, s.err)
 			for n := range s.items {
 				i := &s.items[n]
@@ -109,15 +135,16 @@ func (c *Consumer) settle(ctx context.Context, batches ...*batch) (done int, err
 					p = &span{from: i, to: i}
 					partitions[i.partition] = p
 				}
-				if i.offset < p.from.offset {
+				if i.before(p.from) {
 					p.from = i
 				}
-				if i.offset > p.to.offset {
+				if p.to.before(i) {
 					p.to = i
 				}
+				refused = refused || i.why != nil && i.why.Reason == tracking.Refused
 				if i.done {
 					done++
-				} else if p.left == nil || i.offset < p.left.offset {
+				} else if p.left == nil || i.before(p.left) {
 					p.left = i
 				}
 			}
@@ -140,6 +167,8 @@ func (c *Consumer) settle(ctx context.Context, batches ...*batch) (done int, err
 	if len(rewind) > 0 {
 		// A rebalance waits meanwhile, so these partitions are ours.
 		c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: rewind})
+	} else if done > 0 && !refused {
+		c.keepRecords.Store(false)
 	}
 	return done, err
 }
@@ -159,20 +188,23 @@ func (c *Consumer) commit(ctx context.Context, records []*kgo.Record) {
 }
 
 // fetchError joins the errors of partitions that brought no records. kgo goes on
-// by itself; the error makes the loop pause, rather than spin. Only to a topic
-// that was deleted and made anew it has to be sent: its id is another. (Offsets
-// of a batch in hand may be committed to it by name, which skips as many of its
-// first records: a group should be stopped before its topic is deleted.)
-func (c *Consumer) fetchError(fetches kgo.Fetches) error {
+// by itself; the error makes the loop pause, rather than spin.
+func fetchError(fetches kgo.Fetches) error {
 	var errs []error
-	anew := false
 	fetches.EachError(func(topic string, partition int32, err error) {
-		anew = anew || errors.Is(err, kerr.UnknownTopicID)
 		errs = append(errs, fmt.Errorf("fetch from topic %q partition %d: %w", topic, partition, err))
 	})
-	if anew {
+	return errors.Join(errs...)
+}
+
+// renewTopic sends kgo to the topic anew where that was deleted and made again,
+// as err says: its id is another. Nothing is in hand by now, or the offsets of the
+// old one might be committed to the new one. (Some may be all the same, where the
+// new one is there before the error is: a group should be stopped before its topic
+// is deleted.)
+func (c *Consumer) renewTopic(err error) {
+	if errors.Is(err, kerr.UnknownTopicID) {
 		c.client.PurgeTopicsFromConsuming(c.topic)
 		c.client.AddConsumeTopics(c.topic)
 	}
-	return errors.Join(errs...)
 }

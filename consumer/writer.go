@@ -11,20 +11,25 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// transactionBytes bounds a transaction by the size of its webhooks: 5,000 of the
-// usual size are far from it.
+// transactionBytes bounds a transaction by the size of its webhooks: 10,000 of the
+// usual size are within it.
 const transactionBytes = 16 << 20
 
-// writer applies its shares, one after the other.
+// writer applies its shares, all that wait for it at once.
 type writer struct {
 	*Consumer
-	shares chan *share
-	limit  int // of events in the next transaction: maxBatch, or less after hard ones
+	limit int // of events in the next transaction: maxBatch, or less after hard ones
+
+	mu      sync.Mutex
+	waiting []*share
+	more    *sync.Cond // on mu: a share waits, or none will come any more
+	ended   bool
 }
 
-// newWriter has room for the share of the batch after the one in work.
 func newWriter(c *Consumer) *writer {
-	return &writer{Consumer: c, shares: make(chan *share, 1), limit: c.maxBatch}
+	w := &writer{Consumer: c, limit: c.maxBatch}
+	w.more = sync.NewCond(&w.mu)
+	return w
 }
 
 // startWriters starts them all. The function it returns waits for their end.
@@ -32,37 +37,67 @@ func (c *Consumer) startWriters(ctx context.Context) (stop func()) {
 	var running sync.WaitGroup
 	for _, w := range c.writers {
 		running.Go(func() {
-			for s := range w.shares {
-				w.work(ctx, s)
+			for {
+				shares := w.takeAll()
+				if len(shares) == 0 {
+					return
+				}
+				w.work(ctx, shares)
 			}
 		})
 	}
 	return func() {
 		for _, w := range c.writers {
-			close(w.shares)
+			w.give(nil)
 		}
 		running.Wait()
 	}
 }
 
-// hand gives a share to its writer as soon as it is decoded.
-func (c *Consumer) hand(w *writer, s *share) {
-	keep := c.keepRecords.Load()
-	for i := range s.items {
-		s.items[i].decode(keep)
+// give has the writer work off a share; nil is the last one.
+func (w *writer) give(s *share) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if s == nil {
+		w.ended = true
+	} else {
+		w.waiting = append(w.waiting, s)
 	}
-	w.shares <- s
+	w.more.Signal()
 }
 
-// work works a share off, as far as it gets, unless its batch is to be left.
-func (w *writer) work(ctx context.Context, s *share) {
-	defer s.end()
-	if !s.batch.take(&w.yield) {
-		return
+// takeAll waits for shares and takes them; there are none any more if it has none.
+func (w *writer) takeAll() []*share {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.waiting) == 0 && !w.ended {
+		w.more.Wait()
+	}
+	shares := w.waiting
+	w.waiting = nil
+	return shares
+}
+
+// work works shares off, as far as it gets, but those whose batch is to be left.
+func (w *writer) work(ctx context.Context, shares []*share) {
+	var items []*item
+	for _, s := range shares {
+		if s.batch.take(&w.yield) {
+			for i := range s.items {
+				items = append(items, &s.items[i])
+			}
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	s.err = w.workOff(ctx, s.items)
+	if err := w.workOff(ctx, items); err != nil {
+		shares[0].err = err
+		w.yield.Store(true) // Run has what is left fetched again
+	}
+	// The newest ends first: when the oldest has, and Run looks, all have.
+	for _, s := range slices.Backward(shares) {
+		s.end()
+	}
 }
 
 // workOff works items off from the front, in the order that loses nothing:
@@ -73,14 +108,15 @@ func (w *writer) work(ctx context.Context, s *share) {
 // takes too long, they are taken in halves: until the row is alone, which makes
 // it a dead letter, or the database keeps up. How many go is remembered, so that
 // the next batch does not start over.
-func (w *writer) workOff(ctx context.Context, items []item) error {
+func (w *writer) workOff(ctx context.Context, items []*item) error {
 	for len(items) > 0 {
 		n := w.take(items)
 		alone, err := w.apply(ctx, items[:n])
 		var refusal *tracking.RefusedError
 		switch {
-		case errors.As(err, &refusal) && slices.ContainsFunc(items[:n], func(i item) bool { return i.record == nil }):
+		case errors.As(err, &refusal) && slices.ContainsFunc(items[:n], func(i *item) bool { return i.record == nil }):
 			w.keepRecords.Store(true)
+			w.metrics.retries.WithLabelValues(tracking.RetryOther).Inc()
 			return fmt.Errorf("records are fetched once more, since one is to be a dead letter: %w", err)
 		case errors.As(err, &refusal):
 			w.limit = n / 2 // n > 1: a single one is no error
@@ -108,7 +144,7 @@ func (w *writer) workOff(ctx context.Context, items []item) error {
 }
 
 // take is how many of items go into the next transaction.
-func (w *writer) take(items []item) int {
+func (w *writer) take(items []*item) int {
 	n, bytes := 0, 0
 	for n < min(w.limit, len(items)) && (n == 0 || bytes < transactionBytes) {
 		bytes += items[n].bytes
@@ -120,12 +156,12 @@ func (w *writer) take(items []item) int {
 // apply applies the events of items in one transaction. alone says that the only
 // one was an event which PostgreSQL refuses for good, and which is marked so; one
 // among others is a *[tracking.RefusedError].
-func (w *writer) apply(ctx context.Context, items []item) (alone bool, err error) {
+func (w *writer) apply(ctx context.Context, items []*item) (alone bool, err error) {
 	events := make([]tracking.Event, 0, len(items))
-	last := 0
-	for i := range items {
-		if items[i].why == nil {
-			events = append(events, items[i].event)
+	var last *item
+	for _, i := range items {
+		if i.why == nil {
+			events = append(events, i.event)
 			last = i
 		}
 	}
@@ -138,8 +174,8 @@ func (w *writer) apply(ctx context.Context, items []item) (alone bool, err error
 	switch {
 	case err == nil:
 		w.metrics.countApplied(items, result, time.Since(start))
-	case errors.As(err, &refusal) && len(events) == 1:
-		items[last].why = &tracking.DropError{Reason: tracking.Refused, Type: events[0].Type, Detail: refusal.Detail()}
+	case errors.As(err, &refusal) && len(events) == 1 && last.record != nil:
+		last.why = &tracking.DropError{Reason: tracking.Refused, Type: events[0].Type, Detail: refusal.Detail()}
 		return true, nil
 	case refusal == nil:
 		w.metrics.retries.WithLabelValues(tracking.RetryReason(err)).Inc()

@@ -37,7 +37,7 @@ type config struct {
 	KafkaSASLPasswordFile string `env:"KAFKA_SASL_PASSWORD_FILE"`
 
 	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"10000"`
-	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"2"`
+	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"4"`
 
 	DatabaseURL     string `env:"DATABASE_URL"`
 	DatabaseURLFile string `env:"DATABASE_URL_FILE"`

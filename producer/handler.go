@@ -125,12 +125,16 @@ func (p *Producer) record(hook webhook) (*kgo.Record, result) {
 		text = longer
 		return added
 	}
+	// One statement each: within one, text might be read before it is longer.
+	id := value(append(text, hook.id...))
+	timestamp := value(append(text, hook.timestamp...))
+	receivedAt := value(hook.receivedAt.UTC().AppendFormat(text, time.RFC3339Nano))
 	headers := make([]kgo.RecordHeader, 0, 6)
 	headers = append(headers,
 		kgo.RecordHeader{Key: "provider", Value: provider},
-		kgo.RecordHeader{Key: "webhook-id", Value: value(append(text, hook.id...))},
-		kgo.RecordHeader{Key: "webhook-timestamp", Value: value(append(text, hook.timestamp...))},
-		kgo.RecordHeader{Key: "received-at", Value: value(hook.receivedAt.UTC().AppendFormat(text, time.RFC3339Nano))},
+		kgo.RecordHeader{Key: "webhook-id", Value: id},
+		kgo.RecordHeader{Key: "webhook-timestamp", Value: timestamp},
+		kgo.RecordHeader{Key: "received-at", Value: receivedAt},
 	)
 	_, emailID, err := tracking.RouteResend(hook.body)
 	var drop *tracking.DropError

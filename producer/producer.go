@@ -90,8 +90,8 @@ func New(o Options) (*Producer, error) {
 		// acks=all and idempotence are kgo's defaults; they are said here because
 		// everything rests on them.
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		// A webhook waits so long for others to go with it. It is what an answer can
-		// be later for it; and without it the five requests that may be under way
+		// A webhook waits so long for others to go with it, and so its answer is that
+		// much later at the most. Without it the five requests that may be under way
 		// take the webhooks of a busy moment in handfuls, a few to a partition, which
 		// costs the broker twice as much and a third more here.
 		kgo.ProducerLinger(time.Millisecond),

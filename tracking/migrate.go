@@ -157,9 +157,11 @@ func ensurePartition(ctx context.Context, pool *pgxpool.Pool, month time.Time) e
 	})
 }
 
-// Ready is nil while the database answers and has the schema.
+// Ready is nil while the database answers and has the schema that this program
+// needs.
 func Ready(ctx context.Context, pool *pgxpool.Pool) error {
-	_, err := pool.Exec(ctx, "SELECT FROM mailtally.email, mailtally.email_event, mailtally.email_event_seen LIMIT 0")
+	// The column is the newest.
+	_, err := pool.Exec(ctx, "SELECT e.moved_by FROM mailtally.email e, mailtally.email_event, mailtally.email_event_seen LIMIT 0")
 	if err != nil && RetryReason(err) == RetrySchema {
 		return fmt.Errorf("%w (mailtally migrate creates the schema)", err)
 	}

@@ -2,6 +2,7 @@ package tracking_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -138,4 +139,24 @@ func TestEnsurePartitions(t *testing.T) {
 		}
 	}
 	compare(t.Context(), t, pool, events)
+}
+
+// A member is not ready on the schema of an older program, on which it could
+// apply nothing.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	pool := connect(t, testpg.New(t, "empty", nil))
+	newest := tracking.NewestVersion(t)
+	for version := int64(0); version <= newest; version++ {
+		if err := tracking.MigrateTo(t.Context(), pool, version); err != nil {
+			t.Fatal(err)
+		}
+		err := tracking.Ready(t.Context(), pool)
+		if version < newest && (err == nil || !strings.Contains(err.Error(), "mailtally migrate")) {
+			t.Errorf("with version %d of the schema: %v, want to be told of mailtally migrate", version, err)
+		}
+		if version == newest && err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -49,13 +49,16 @@ func parseProblem(err error) string {
 }
 
 // openPool makes the pool, which connects when it first has to, with room for so
-// many writers and for the questions of everybody else. reg may be nil.
+// many writers and for the questions of everybody else, unless the URL says how
+// many connections there may be: then they take turns. reg may be nil.
 func openPool(ctx context.Context, url string, writers int, reg prometheus.Registerer) (*pgxpool.Pool, error) {
 	config, err := poolConfig(url)
 	if err != nil {
 		return nil, err
 	}
-	config.MaxConns = max(config.MaxConns, int32(writers)+2)
+	if !strings.Contains(url, "pool_max_conns=") {
+		config.MaxConns = max(config.MaxConns, int32(writers)+2)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open the pool of PostgreSQL connections: %w", err)

@@ -8,8 +8,16 @@
 -- in email_event_seen. A statement that sees that transaction sees them all.
 -- A value that another server gave, as after a restore, may lie in the future:
 -- then the email's events take the long way until hashes move again.
+--
+-- While the columns change nobody can read or write the table: so this does not
+-- wait for long, with everybody else behind it, and finds crowded emails by their
+-- hashes rather than look through all rows. Where it fails, run it again.
+SET LOCAL lock_timeout = '5s';
 ALTER TABLE mailtally.email ADD COLUMN moved_by xid8;
-UPDATE mailtally.email SET moved_by = pg_current_xact_id() WHERE crowded;
+UPDATE mailtally.email e
+   SET moved_by = pg_current_xact_id()
+  FROM (SELECT DISTINCT email_id FROM mailtally.email_event_seen) AS s
+ WHERE e.id = s.email_id;
 
 -- A program that looks for a crowded email's hashes in email_event_seen alone
 -- would count events again. Without this column it fails instead, and retries

@@ -62,7 +62,7 @@ func main() {
 func run(ctx context.Context, args []string, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	full := flags.Bool("full", false, "measure at full length: an hour instead of ten minutes")
+	full := flags.Bool("full", false, "measure at full length: an hour or two instead of ten minutes")
 	rounds := flags.Int("rounds", 0, "`number` of interleaved rounds (3, or 5 with -full)")
 	only := flags.String("parts", "", "comma-separated `names`, all if empty")
 	out := flags.String("out", "results", "`folder` for results.md, results.json and the charts")
@@ -82,11 +82,14 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 2
 	}
-	if *rounds == 0 {
+	switch {
+	case *rounds < 0:
+		fmt.Fprintf(stderr, "bench: -rounds is %d: want 1 or more, or 0 for the usual number\n", *rounds)
+		return 2
+	case *rounds == 0 && *full:
+		*rounds = 5
+	case *rounds == 0:
 		*rounds = 3
-		if *full {
-			*rounds = 5
-		}
 	}
 	dir, err := os.MkdirTemp("", "mailtally-bench-")
 	if err != nil {

@@ -56,10 +56,11 @@ type bench struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-func run(ctx context.Context, args []string, stderr io.Writer) int {
+// run measures: the tables go to stdout as they come, and all of it into files.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	full := flags.Bool("full", false, "measure at full length: an hour or two instead of ten minutes")
@@ -102,7 +103,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
 	}
-	b := &bench{full: *full, rounds: *rounds, dir: dir, log: slog.New(slog.NewTextHandler(stderr, nil)), report: newReport(*full, *rounds)}
+	b := &bench{full: *full, rounds: *rounds, dir: dir, log: slog.New(slog.NewTextHandler(stderr, nil)), report: newReport(stdout, *full, *rounds)}
 	failed := 0
 	for _, p := range chosen {
 		start := time.Now()

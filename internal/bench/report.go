@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ type report struct {
 	Machine machine   `json:"machine"`
 	Tables  []table   `json:"tables"`
 
+	out    io.Writer         // where tables are printed as they come
 	charts map[string]string // SVG by file name
 }
 
@@ -46,18 +48,18 @@ type figure struct {
 	Values []float64 `json:"values"` // one a round
 }
 
-func newReport(full bool, rounds int) *report {
+func newReport(out io.Writer, full bool, rounds int) *report {
 	form := "short"
 	if full {
 		form = "full"
 	}
-	return &report{When: time.Now().UTC().Truncate(time.Second), Form: form, Rounds: rounds, Machine: thisMachine(), charts: make(map[string]string)}
+	return &report{When: time.Now().UTC().Truncate(time.Second), Form: form, Rounds: rounds, Machine: thisMachine(), out: out, charts: make(map[string]string)}
 }
 
 // add has a table in the report, and prints it.
 func (r *report) add(t table) {
 	r.Tables = append(r.Tables, t)
-	fmt.Print(t.markdown())
+	fmt.Fprint(r.out, t.markdown())
 }
 
 // figure gives a row's figure with that name, made if missing.

@@ -189,12 +189,6 @@ func (c *contender) note() string {
 	return fmt.Sprintf("wrong: lost %d–%d of %d events", slices.MinFunc(c.lost, by).Events, slices.MaxFunc(c.lost, by).Events, c.load.want.Events)
 }
 
-// last is the latest value of the row's figure.
-func (r *row) last(name string) float64 {
-	values := r.figure(name, "").Values
-	return values[len(values)-1]
-}
-
 // applyBars are the figures that a reader wants first.
 func applyBars(list []*contender) (bars []bar) {
 	for _, c := range list {

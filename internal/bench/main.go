@@ -104,13 +104,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	b := &bench{full: *full, rounds: *rounds, dir: dir, log: slog.New(slog.NewTextHandler(stderr, nil)), report: newReport(stdout, *full, *rounds)}
-	failed := 0
 	for _, p := range chosen {
 		start := time.Now()
 		b.log.Info("part begins", "part", p.name)
 		if err := p.run(ctx, b); err != nil {
 			b.log.Error("part failed", "part", p.name, "error", err)
-			failed++
+			b.report.failed(p.name, err)
 		}
 		b.log.Info("part ended", "part", p.name, "took", time.Since(start).Round(time.Second).String())
 		// After each part: a run that is interrupted keeps what it has.
@@ -122,7 +121,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 1
 		}
 	}
-	if failed > 0 {
+	if len(b.report.Failed) > 0 {
 		return 1
 	}
 	return 0

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -67,6 +68,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	rounds := flags.Int("rounds", 0, "`number` of interleaved rounds (3, or 5 with -full)")
 	only := flags.String("parts", "", "comma-separated `names`, all if empty")
 	out := flags.String("out", "results", "`folder` for results.md, results.json and the charts")
+	parent := flags.String("dir", "", "`folder` for the data while it is measured, on the disk that is meant (default the system's temporary one)")
 	flags.Usage = func() {
 		fmt.Fprintln(stderr, "usage: go run . [flags]")
 		flags.PrintDefaults()
@@ -92,18 +94,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case *rounds == 0:
 		*rounds = 3
 	}
-	dir, err := os.MkdirTemp("", "mailtally-bench-")
+	dir, err := dataDir(*parent)
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	// PostgreSQL refuses root and then runs as another user, who has to get by.
-	if err := os.Chmod(dir, 0o711); err != nil {
+	b := &bench{full: *full, rounds: *rounds, dir: dir, log: slog.New(slog.NewTextHandler(stderr, nil)), report: newReport(stdout, *full, *rounds)}
+	if err := b.report.Machine.storage(dir); err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
 	}
-	b := &bench{full: *full, rounds: *rounds, dir: dir, log: slog.New(slog.NewTextHandler(stderr, nil)), report: newReport(stdout, *full, *rounds)}
 	for _, p := range chosen {
 		start := time.Now()
 		b.log.Info("part begins", "part", p.name)
@@ -125,6 +126,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// dataDir makes a folder for a run's data in parent, the system's temporary one
+// if that is "".
+func dataDir(parent string) (string, error) {
+	dir, err := os.MkdirTemp(parent, "mailtally-bench-")
+	if err != nil {
+		return "", err
+	}
+	// PostgreSQL refuses root and then runs as another user, who has to get by.
+	err = os.Chmod(dir, 0o711)
+	if err == nil {
+		dir, err = filepath.Abs(dir)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return "", err
+	}
+	return dir, nil
 }
 
 // choose gives the parts with the names of list.

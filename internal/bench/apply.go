@@ -86,7 +86,7 @@ func apply(ctx context.Context, b *bench) error {
 		t.Rows = append(t.Rows, c.row)
 	}
 	b.report.add(t)
-	b.report.chart("apply", "Events a second to committed rows, one PostgreSQL, 2 cores for everything", applyBars(list))
+	b.report.chart("apply", fmt.Sprintf("Events a second to committed rows, one PostgreSQL, %d cores for everything", b.report.Machine.Cores), applyBars(list))
 	return nil
 }
 

@@ -25,7 +25,7 @@ type machine struct {
 func thisMachine() machine {
 	m := machine{
 		CPU:      "unknown",
-		Cores:    runtime.NumCPU(),
+		Cores:    runtime.GOMAXPROCS(0), // fewer than the machine has, under a limit
 		System:   runtime.GOOS + "/" + runtime.GOARCH,
 		Versions: map[string]string{"Go": strings.TrimPrefix(runtime.Version(), "go")},
 	}

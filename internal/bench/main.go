@@ -56,7 +56,7 @@ type bench struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // so that a second Ctrl-C does not wait for anything
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,17 +25,18 @@ var settings = map[string]string{
 	"synchronous_commit": "on",
 	"shared_buffers":     "2GB",
 	"max_wal_size":       "8GB",
-	"min_wal_size":       "2GB", // segments are used again, as on a server that has run for a while
+	"min_wal_size":       "2GB", // of WAL at least are kept to be used again, once they have been written
 	"max_connections":    "200",
 }
 
-const settingsText = "PostgreSQL with fsync, full_page_writes and synchronous_commit on, shared_buffers 2 GB, max_wal_size 8 GB, wal_compression lz4 where the build has it; all else as it comes."
+const settingsText = "PostgreSQL with fsync, full_page_writes and synchronous_commit on, shared_buffers 2 GB, max_wal_size 8 GB, min_wal_size 2 GB, wal_compression lz4 where the build has it; all else as it comes."
 
 // database is a PostgreSQL server of the run's own.
 type database struct {
 	*localpg.Server
 	admin *pgxpool.Pool
 	dir   string
+	log   *slog.Logger
 }
 
 // postgres starts a server for a part, with those settings and the extra ones.
@@ -48,7 +52,7 @@ func (b *bench) postgres(ctx context.Context, name string, extra map[string]stri
 	if err != nil {
 		return nil, err
 	}
-	d := &database{Server: server, dir: dir}
+	d := &database{Server: server, dir: dir, log: b.log}
 	if d.admin, err = connect(ctx, server.URL("postgres"), 2); err != nil {
 		d.stop()
 		return nil, err
@@ -67,8 +71,12 @@ func (d *database) stop() {
 	if d.admin != nil {
 		d.admin.Close()
 	}
-	d.Stop(context.Background())
-	os.RemoveAll(d.dir)
+	// Whatever ended the part: its context may have.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := errors.Join(d.Stop(ctx), os.RemoveAll(d.dir)); err != nil {
+		d.log.Error("a PostgreSQL did not stop as it should", "error", err)
+	}
 }
 
 // fresh makes the database called bench anew, with mailtally's tables and the

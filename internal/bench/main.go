@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,19 +30,20 @@ import (
 type part struct {
 	name, about string
 	run         func(context.Context, *bench) error
+	linux       bool // works there only: it needs /proc, or epoll
 }
 
 // parts are all there are, in the order of the report.
 func parts() []part {
 	return []part{
-		{"apply", "events to committed rows: the usual ways, mailtally, and COPY as the limit", apply},
-		{"growth", "the same from nothing to tens of millions of events", growth},
-		{"hot", "one email with up to a million opens and clicks", hot},
-		{"pipe", "webhook bodies in Kafka to committed rows, by the real consumer", pipe},
-		{"far", "the same with a database 10 ms away", far},
-		{"peers", "what a team would otherwise write or run for the same job", peers},
-		{"gateway", "webhooks acknowledged a second, and time to the answer", gatewayPart},
-		{"delay", "time from a webhook to its committed row", delayPart},
+		{"apply", "events to committed rows: the usual ways, mailtally, and COPY as the limit", apply, false},
+		{"growth", "the same from nothing to tens of millions of events", growth, false},
+		{"hot", "one email with up to a million opens and clicks", hot, false},
+		{"pipe", "webhook bodies in Kafka to committed rows, by the real consumer", pipe, true},
+		{"far", "the same with a database 10 ms away", far, true},
+		{"peers", "what a team would otherwise write or run for the same job", peers, true},
+		{"gateway", "webhooks acknowledged a second, and time to the answer", gatewayPart, true},
+		{"delay", "time from a webhook to its committed row", delayPart, true},
 	}
 }
 
@@ -74,13 +76,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.PrintDefaults()
 		fmt.Fprintln(stderr, "parts:")
 		for _, p := range parts() {
-			fmt.Fprintf(stderr, "  %-10s %s\n", p.name, p.about)
+			about := p.about
+			if p.linux {
+				about += " (Linux only)"
+			}
+			fmt.Fprintf(stderr, "  %-10s %s\n", p.name, about)
 		}
 	}
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	chosen, err := choose(*only)
+	chosen, left, err := choose(*only, runtime.GOOS)
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 2
@@ -104,6 +110,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err := b.report.Machine.storage(dir); err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
+	}
+	for _, p := range left {
+		b.log.Warn("part left out: it needs Linux", "part", p.name)
 	}
 	for _, p := range chosen {
 		start := time.Now()
@@ -147,18 +156,30 @@ func dataDir(parent string) (string, error) {
 	return dir, nil
 }
 
-// choose gives the parts with the names of list.
-func choose(list string) ([]part, error) {
+// choose gives the parts with the names of list. If that is "" they are all that
+// work on the system, and left are the others.
+func choose(list, system string) (chosen, left []part, err error) {
 	if list == "" {
-		return parts(), nil
-	}
-	var chosen []part
-	for name := range strings.SplitSeq(list, ",") {
-		i := slices.IndexFunc(parts(), func(p part) bool { return p.name == strings.TrimSpace(name) })
-		if i < 0 {
-			return nil, fmt.Errorf("no part %q: see -help", name)
+		for _, p := range parts() {
+			if p.linux && system != "linux" {
+				left = append(left, p)
+			} else {
+				chosen = append(chosen, p)
+			}
 		}
-		chosen = append(chosen, parts()[i])
+		return chosen, left, nil
 	}
-	return chosen, nil
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.TrimSpace(name)
+		i := slices.IndexFunc(parts(), func(p part) bool { return p.name == name })
+		if i < 0 {
+			return nil, nil, fmt.Errorf("no part %q: see -help", name)
+		}
+		p := parts()[i]
+		if p.linux && system != "linux" {
+			return nil, nil, fmt.Errorf("the part %s works on Linux only, and this is %s", p.name, system)
+		}
+		chosen = append(chosen, p)
+	}
+	return chosen, nil, nil
 }

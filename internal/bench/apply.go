@@ -82,7 +82,9 @@ func apply(ctx context.Context, b *bench) error {
 		if copied, ok := keyedCopies[c.size]; ok && c != copied {
 			c.row.ratio("× keyed COPY", rate, &copied.row)
 		}
-		c.row.Note = c.note()
+		if c.row.Note = c.note(); c.row.Note != "" && c.own() {
+			b.wrong("apply, " + c.row.Name + ": " + c.row.Note)
+		}
 		t.Rows = append(t.Rows, c.row)
 	}
 	b.report.add(t)
@@ -182,12 +184,14 @@ func (c *contender) measure(ctx context.Context, d *database) error {
 
 // note says what c lost.
 func (c *contender) note() string {
-	if !slices.ContainsFunc(c.lost, func(t tallies) bool { return t != tallies{} }) {
+	if len(c.lost) == 0 {
 		return ""
 	}
-	by := func(a, b tallies) int { return a.Events - b.Events }
-	return fmt.Sprintf("wrong: lost %d–%d of %d events", slices.MinFunc(c.lost, by).Events, slices.MaxFunc(c.lost, by).Events, c.load.want.Events)
+	return differences(c.load.want, c.lost...)
 }
+
+// own tells whether c is mailtally.
+func (c *contender) own() bool { return !c.limit && c.size.writers > 0 }
 
 // applyBars are the figures that a reader wants first.
 func applyBars(list []*contender) (bars []bar) {
@@ -198,7 +202,7 @@ func applyBars(list []*contender) (bars []bar) {
 		if c.limit && c.size.batch != 20_000 {
 			continue
 		}
-		bars = append(bars, bar{name: c.row.Name, value: median(c.row.figure(rate, "").Values), own: !c.limit && c.size.writers > 0})
+		bars = append(bars, bar{name: c.row.Name, value: median(c.row.figure(rate, "").Values), own: c.own()})
 	}
 	return bars
 }

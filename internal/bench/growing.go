@@ -17,7 +17,7 @@ type growing struct {
 	work  work   // of the next step
 	steps []step
 	start point
-	lost  tallies
+	wrong string // what is, in the end
 }
 
 // step is what was measured of one.
@@ -121,8 +121,8 @@ func (g *growing) row(from, to int) row {
 		r.measured(folded, "", float64(events)/float64(writes))
 	}
 	r.measured("checkpoints so far", "", float64(len(g.checkpoints(to))))
-	if g.lost != (tallies{}) {
-		r.Note = fmt.Sprintf("wrong in the end: lost %+v", g.lost)
+	if g.wrong != "" {
+		r.Note = "in the end " + g.wrong
 	}
 	return r
 }

@@ -143,9 +143,14 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 			b.log.Info("grown", "millions", step+1, "copied", one == g.copied, "events/s", number(one.steps[step].rate()))
 		}
 	}
-	g.ours.lost, err = lost(ctx, pool, want, ourTallies)
-	if err == nil && beside {
-		g.copied.lost, err = lost(ctx, g.copied.pool, want, copiedTallies)
+	if g.ours.wrong, err = wrongCounts(ctx, pool, want, ourTallies); err != nil {
+		return g, err
+	}
+	if g.ours.wrong != "" {
+		b.wrong(name + ": " + g.ours.wrong)
+	}
+	if beside {
+		g.copied.wrong, err = wrongCounts(ctx, g.copied.pool, want, copiedTallies)
 	}
 	return g, err
 }
@@ -183,10 +188,11 @@ func (t *tallies) add(e *tracking.Event) {
 	}
 }
 
-// lost is what the database lacks of want.
-func lost(ctx context.Context, pool *pgxpool.Pool, want tallies, sql string) (tallies, error) {
+// wrongCounts says how the database's counts differ from want: "" if they do not.
+// The first times are left out, which add cannot know without holding all emails.
+func wrongCounts(ctx context.Context, pool *pgxpool.Pool, want tallies, sql string) (string, error) {
 	got, err := queryTallies(ctx, pool, sql)
-	return want.minus(got), err
+	return differences(want, want.minus(got.counts())), err
 }
 
 // millions writes a number of events.

@@ -112,7 +112,9 @@ func (b *bench) millionth(ctx context.Context, d *database) error {
 	if err != nil {
 		return err
 	}
-	one.Rows[len(one.Rows)-1].Note = note
+	if one.Rows[len(one.Rows)-1].Note = note; note != "" {
+		b.wrong("hot: " + note)
+	}
 	b.report.add(one)
 	b.report.add(many)
 	b.report.add(read)
@@ -127,6 +129,7 @@ type hotEmail struct {
 	id     uuid.UUID
 	events int // that it has
 	clicks int
+	firsts firsts
 	made   int // events, of all emails
 }
 
@@ -147,6 +150,7 @@ func (h *hotEmail) event(id uuid.UUID) tracking.Event {
 	e := h.source.event(id, typ, 0)
 	e.OccurredAt = e.OccurredAt.Add(time.Duration(h.made) * time.Millisecond)
 	if id == h.id {
+		h.firsts.take(&e)
 		h.events++
 		if typ == tracking.Clicked {
 			h.clicks++
@@ -262,13 +266,21 @@ func (h *hotEmail) read(ctx context.Context, r *row, n int) error {
 // check says what is wrong with the hot email's row, if anything.
 func (h *hotEmail) check(ctx context.Context) (string, error) {
 	var opens, clicks, stored int
+	var opened, clicked time.Time
 	err := h.store.Pool.QueryRow(ctx, `
-		SELECT open_count, click_count, jsonb_array_length(link_clicks->'clicks')
-		  FROM mailtally.email_history WHERE id = $1`, h.id).Scan(&opens, &clicks, &stored)
-	if err != nil || (opens == h.events-h.clicks && clicks == h.clicks && stored == h.clicks) {
+		SELECT open_count, click_count, jsonb_array_length(link_clicks->'clicks'), opened_at, clicked_at
+		  FROM mailtally.email_history WHERE id = $1`, h.id).Scan(&opens, &clicks, &stored, &opened, &clicked)
+	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("wrong: %d opens of %d, %d clicks and %d in the history of %d", opens, h.events-h.clicks, clicks, stored, h.clicks), nil
+	var got firsts
+	got.take(&tracking.Event{Type: tracking.Opened, OccurredAt: opened})
+	got.take(&tracking.Event{Type: tracking.Clicked, OccurredAt: clicked})
+	if opens == h.events-h.clicks && clicks == h.clicks && stored == h.clicks && got == h.firsts {
+		return "", nil
+	}
+	return fmt.Sprintf("wrong: %d opens of %d, %d clicks and %d in the history of %d, first times %v instead of %v",
+		opens, h.events-h.clicks, clicks, stored, h.clicks, got, h.firsts), nil
 }
 
 // quotient adds a figure to r: its own of by its own by, round by round.

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -36,9 +35,11 @@ const (
 )
 
 const copiedTallies = `
-SELECT count(DISTINCT email_id), count(*), count(*) FILTER (WHERE type = 'opened'),
-       count(*) FILTER (WHERE type = 'clicked'), count(link)
-  FROM copied`
+SELECT count(*), coalesce(sum(events), 0), coalesce(sum(opens), 0), coalesce(sum(clicks), 0), coalesce(sum(links), 0),` + sumOfTimes + `
+  FROM (SELECT count(*) AS events, count(link) AS links,
+               count(*) FILTER (WHERE type = 'opened') AS opens, min(occurred_at) FILTER (WHERE type = 'opened') AS opened_at,
+               count(*) FILTER (WHERE type = 'clicked') AS clicks, min(occurred_at) FILTER (WHERE type = 'clicked') AS clicked_at
+          FROM copied GROUP BY email_id) AS email`
 
 // keyedCopy writes into a table that forbids what mailtally's history must not
 // hold: an event twice.
@@ -131,6 +132,3 @@ func copyData(events []tracking.Event) []byte {
 	}
 	return binary.BigEndian.AppendUint16(buf, 0xffff)
 }
-
-// timestampEpoch is timestamptz's zero.
-var timestampEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)

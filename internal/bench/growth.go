@@ -169,7 +169,7 @@ func applyWork(pool *pgxpool.Pool, events []tracking.Event) work {
 }
 
 func copyWork(pool *pgxpool.Pool, events []tracking.Event) work {
-	shares := copyShares(events, growthSize)
+	shares := copyShares(events, growthSize, false)
 	return work{len(events), 0, func(ctx context.Context) error { return copyAll(ctx, pool, shares) }}
 }
 

@@ -68,37 +68,54 @@ func (t tallies) counts() tallies {
 }
 
 // differences says what some runs lack of what they should have, the least and
-// the most of each sum: "" if they have it all.
+// the most of each sum: "" if they have it all. Times are named where all the
+// numbers are right: where an email is missing they cannot be.
 func differences(want tallies, lacking ...tallies) string {
-	var wrong []string
-	for _, sum := range []struct {
-		of   func(tallies) int
-		text string
-	}{
-		{func(t tallies) int { return t.Events }, fmt.Sprintf("lost %%s of %s events", number(float64(want.Events)))},
-		{func(t tallies) int { return t.Emails }, fmt.Sprintf("lost %%s of %s emails", number(float64(want.Emails)))},
-		{func(t tallies) int { return t.Opens }, fmt.Sprintf("lost %%s of %s opens", number(float64(want.Opens)))},
-		{func(t tallies) int { return t.Clicks }, fmt.Sprintf("lost %%s of %s clicks", number(float64(want.Clicks)))},
-		{func(t tallies) int { return t.ClicksStored }, fmt.Sprintf("lost %%s of %s clicks in the history", number(float64(want.ClicksStored)))},
-		{func(t tallies) int { return t.OpenedAt }, "first opens off by %s µs in all"},
-		{func(t tallies) int { return t.ClickedAt }, "first clicks off by %s µs in all"},
-	} {
-		var lacks []int
-		for _, t := range lacking {
-			lacks = append(lacks, sum.of(t))
-		}
-		switch least, most := slices.Min(lacks), slices.Max(lacks); {
-		case least == 0 && most == 0:
-		case least == most:
-			wrong = append(wrong, fmt.Sprintf(sum.text, number(float64(least))))
-		default:
-			wrong = append(wrong, fmt.Sprintf(sum.text, number(float64(least))+"–"+number(float64(most))))
-		}
+	counts := []sum{
+		{"events", func(t tallies) int { return t.Events }},
+		{"emails", func(t tallies) int { return t.Emails }},
+		{"opens", func(t tallies) int { return t.Opens }},
+		{"clicks", func(t tallies) int { return t.Clicks }},
+		{"clicks in the history", func(t tallies) int { return t.ClicksStored }},
 	}
-	if len(wrong) == 0 {
-		return ""
+	for i, s := range counts {
+		counts[i].name = fmt.Sprintf("of %s %s", number(float64(s.of(want))), s.name)
 	}
-	return "wrong: " + strings.Join(wrong, ", ")
+	if lost := nonzero(counts, lacking); lost != "" {
+		return "wrong: lost " + lost
+	}
+	times := []sum{
+		{"µs in all first opens", func(t tallies) int { return t.OpenedAt }},
+		{"µs in all first clicks", func(t tallies) int { return t.ClickedAt }},
+	}
+	if off := nonzero(times, lacking); off != "" {
+		return "wrong: off by " + off
+	}
+	return ""
+}
+
+// sum is one of the tallies.
+type sum struct {
+	name string
+	of   func(tallies) int
+}
+
+// nonzero writes those sums that are not 0 in all of list.
+func nonzero(sums []sum, list []tallies) string {
+	var texts []string
+	for _, s := range sums {
+		by := func(a, b tallies) int { return s.of(a) - s.of(b) }
+		least, most := s.of(slices.MinFunc(list, by)), s.of(slices.MaxFunc(list, by))
+		if least == 0 && most == 0 {
+			continue
+		}
+		text := number(float64(least))
+		if least != most {
+			text += "–" + number(float64(most))
+		}
+		texts = append(texts, text+" "+s.name)
+	}
+	return strings.Join(texts, ", ")
 }
 
 // tallied is what the tallies of events should be.

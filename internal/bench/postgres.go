@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -132,6 +134,56 @@ func connect(ctx context.Context, url string, connections int32) (*pgxpool.Pool,
 func (d *database) walBytes(ctx context.Context) (n int64, err error) {
 	err = d.admin.QueryRow(ctx, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint").Scan(&n)
 	return n, err
+}
+
+// checkpoints is how many the server has begun since it was made.
+func (d *database) checkpoints(ctx context.Context) (n int64, err error) {
+	var version int
+	if err := d.admin.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		return 0, err
+	}
+	sql := "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter"
+	if version >= 17_00_00 {
+		sql = "SELECT num_timed + num_requested FROM pg_stat_checkpointer"
+	}
+	err = d.admin.QueryRow(ctx, sql).Scan(&n)
+	return n, err
+}
+
+// prime writes max_wal_size of WAL and has the server use all of its segments
+// again. They are what a server that has run for a while has, and a fresh one must
+// make and fill with zeros, one after the other.
+func (d *database) prime(ctx context.Context) error {
+	// Of one megabyte each, in which no file system finds anything to compress.
+	message := make([]byte, 1<<20)
+	rand.Read(message)
+	// The slot keeps the checkpoints in between from renaming a segment before all
+	// of them exist.
+	for _, statement := range []struct {
+		sql  string
+		args []any
+	}{
+		{"SELECT pg_create_physical_replication_slot('prime', true)", nil},
+		{`SELECT count(pg_logical_emit_message(false, 'prime', $1::bytea))
+		    FROM generate_series(1, (SELECT setting::int FROM pg_settings WHERE name = 'max_wal_size'))`, []any{message}},
+		{"SELECT pg_drop_replication_slot('prime')", nil},
+		{"CHECKPOINT", nil},
+	} {
+		if _, err := d.admin.Exec(ctx, statement.sql, statement.args...); err != nil {
+			return fmt.Errorf("write WAL for its segments to be used again: %w", err)
+		}
+	}
+	return nil
+}
+
+// cpuSeconds is the CPU time that the server has used: NaN where the system does
+// not tell.
+func (d *database) cpuSeconds() float64 {
+	used, err := cpu(d.Pid())
+	if err != nil {
+		return math.NaN()
+	}
+	return used.Seconds()
 }
 
 // queryTallies reads the sums over all emails that sql asks for.

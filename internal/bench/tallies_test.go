@@ -51,7 +51,7 @@ func testServer(t *testing.T) *database {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	b := &bench{dir: dir, log: slog.New(slog.DiscardHandler), report: newReport(io.Discard, false, 1)}
-	d, err := b.postgres(t.Context(), "test", map[string]string{"shared_buffers": "32MB", "max_wal_size": "64MB", "min_wal_size": "32MB", "fsync": "off"})
+	d, err := b.postgres(t.Context(), "test", map[string]string{"shared_buffers": "32MB", "max_wal_size": "256MB", "min_wal_size": "32MB", "fsync": "off"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@
 //
 //	go run . -parts apply,hot        # those parts, the short form
 //	go run . -full                   # everything, at full length
+//	go run . -dir /mnt/disk          # on that disk
 //
 // It needs a Go toolchain and a PostgreSQL (one is fetched where there is none),
 // and for the parts with Kafka a JDK 17 or newer and Maven.

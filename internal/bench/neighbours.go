@@ -12,7 +12,7 @@ import (
 )
 
 const neighboursText = `
-%s deliveries of ordinary emails into each of two databases of one server, in batches of %s keyed by email, both with an email that has %s events already. Into one of them comes an event for that email after every %d of the others. They take turns, %s deliveries each, and a value is one turn's. The rate is that of the others; 1 %% of the work is the hot email's in any case, and 4 %% of one writer's.`
+%s deliveries of ordinary emails into each of two databases of one server, in batches of %s keyed by email, both with an email that has %s events already. Into one of them comes an event for that email after every %d of the others. They take turns, %s deliveries each, and these turns, %d of each, are the rounds of this table. The rate is that of the others; 1 %% of the work is the hot email's in any case, and 4 %% of one writer's.`
 
 // neighbours measures what a hot email does to the others.
 func (b *bench) neighbours(ctx context.Context, d *database) error {
@@ -71,7 +71,7 @@ func (b *bench) neighbours(ctx context.Context, d *database) error {
 	with.ratio("with/without", othersRate, &without)
 	b.report.add(table{
 		Part: "hot", Title: "its neighbours",
-		Text: fmt.Sprintf(neighboursText, number(float64(n)), s, number(float64(before)), oneIn, number(turn)),
+		Text: fmt.Sprintf(neighboursText, number(float64(n)), s, number(float64(before)), oneIn, number(turn), turns),
 		Rows: []row{without, with},
 	})
 	return nil

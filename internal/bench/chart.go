@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -17,12 +18,17 @@ type bar struct {
 
 // chart has a bar chart in the report, under name.svg: horizontal bars from
 // zero, in a size and in colours that a README's page shows well, by day and by
-// night, and that a colour-blind reader tells apart by their lightness.
+// night, and that a colour-blind reader tells apart by their lightness. Bars
+// without a value are left out, and so is a chart that has no others.
 func (r *report) chart(name, title string, bars []bar) {
 	const width, left, right, top, height = 720, 250, 110, 34, 22
+	bars = slices.DeleteFunc(slices.Clone(bars), func(b bar) bool { return math.IsNaN(b.value) || math.IsInf(b.value, 0) })
 	most := 0.0
 	for _, b := range bars {
 		most = math.Max(most, b.value)
+	}
+	if most == 0 {
+		return
 	}
 	var s strings.Builder
 	total := top + height*len(bars) + 6

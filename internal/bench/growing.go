@@ -17,7 +17,7 @@ type growing struct {
 	work  work   // of the next step
 	steps []step
 	start point
-	lost  tallies
+	wrong string // what is, in the end
 }
 
 // step is what was measured of one.
@@ -34,9 +34,10 @@ type sizes struct{ Tally, TallyIndexes, History, HistoryIndexes int64 }
 
 // point is a moment in the server's WAL.
 type point struct {
-	events int   // of this database so far
-	wal    int64 // where the WAL ended
-	redo   int64 // where recovery would begin: where the last checkpoint that is complete began
+	events      int   // of this database so far
+	wal         int64 // where the WAL ended
+	redo        int64 // where recovery would begin: where the last checkpoint that is complete began
+	checkpoints int64 // that had begun
 }
 
 const (
@@ -87,25 +88,37 @@ func (g *growing) point(ctx context.Context) (p point, err error) {
 	err = g.d.admin.QueryRow(ctx, `
 		SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
 		       pg_wal_lsn_diff(redo_lsn, '0/0')::bigint FROM pg_control_checkpoint()`).Scan(&p.wal, &p.redo)
+	if err != nil {
+		return p, err
+	}
 	if n := len(g.steps); n > 0 {
 		p.events = g.steps[n-1].end.events
 	}
+	p.checkpoints, err = g.d.checkpoints(ctx)
 	return p, err
+}
+
+// took is the time of the steps from from to to, without it.
+func (g *growing) took(from, to int) (total time.Duration) {
+	for _, s := range g.steps[from:to] {
+		total += s.took
+	}
+	return total
 }
 
 // row is what steps from up to to, without it, came to.
 func (g *growing) row(from, to int) row {
 	var events, writes int
-	var took time.Duration
 	var written int64
+	var paused float64
 	for _, s := range g.steps[from:to] {
 		events += s.events
 		writes += s.rowWrites
-		took += s.took
 		written += s.wal
+		paused += s.paused
 	}
 	r := row{Name: fmt.Sprintf("%d to %s", from, millions(to*growthStep))}
-	r.measured(rate, "", float64(events)/took.Seconds())
+	r.measured(rate, "", float64(events)/g.took(from, to).Seconds())
 	r.measured(wal, "", float64(written)/float64(events))
 	last := g.steps[to-1]
 	total := float64(last.end.events)
@@ -120,17 +133,19 @@ func (g *growing) row(from, to int) row {
 	if writes > 0 {
 		r.measured(folded, "", float64(events)/float64(writes))
 	}
-	r.measured("checkpoints so far", "", float64(len(g.checkpoints(to))))
-	if g.lost != (tallies{}) {
-		r.Note = fmt.Sprintf("wrong in the end: lost %+v", g.lost)
+	r.measured("checkpoints begun so far", "", float64(last.end.checkpoints-g.start.checkpoints))
+	r.measured("PostgreSQL in the pauses, CPU s", "", paused)
+	if g.wrong != "" {
+		r.Note = "in the end " + g.wrong
 	}
 	return r
 }
 
-// checkpoints gives where those that were complete by the end of the first n
-// steps began, in events. The steps are short against the time from one to the
-// next, so none is missed, and within a step WAL and events go together.
-func (g *growing) checkpoints(n int) (list []point) {
+// cycles gives where the checkpoints of the first n steps began that were complete
+// by the end of them, in events. It sees one that is complete by the end of a step
+// and hides no other: as long as a step writes far less than there is between two
+// checkpoints. Within a step WAL and events go together.
+func (g *growing) cycles(n int) (list []point) {
 	known := g.start.redo
 	points := []point{g.start}
 	for _, s := range g.steps[:n] {
@@ -150,17 +165,17 @@ func (g *growing) checkpoints(n int) (list []point) {
 	return list
 }
 
-// flatness is what growth comes to: the last tenth against the second, and whole
-// cycles from checkpoint to checkpoint, since a page's first change after a
-// checkpoint logs the whole page.
+// flatness is what growth comes to: the last tenth against the second, and in the
+// full form whole cycles from checkpoint to checkpoint, since a page's first
+// change after a checkpoint logs the whole page.
 func (g *growing) flatness(full bool) table {
-	t := table{Part: "growth", Title: "late against early", Text: `
-The rate over the last tenth of the deliveries by that over the second tenth. WAL an event over whole cycles, each from one checkpoint's beginning to the next one's: the last whole cycle by the one that the second tenth's middle lies in. (A page's first change after a checkpoint logs all of it, so that WAL an event over less than a cycle says little.)`}
+	t := table{Part: "growth", Title: "late against early"}
 	steps := len(g.steps)
-	early, late := [2]int{steps / 10, steps / 5}, [2]int{steps - steps/10, steps}
-	if !full {
-		early, late = [2]int{1, 2}, [2]int{steps - 1, steps}
-		t.Text += " In this short form: the last million by the second."
+	early, late := [2]int{1, 2}, [2]int{steps - 1, steps}
+	t.Text = "The rate over the last million deliveries by that over the second. Of WAL an event this short form says nothing: it has no cycles from checkpoint to checkpoint that could be compared."
+	if full {
+		early, late = [2]int{steps / 10, steps / 5}, [2]int{steps - steps/10, steps}
+		t.Text = "The rate over the last tenth of the deliveries by that over the second tenth. WAL an event over whole cycles, each from one checkpoint's beginning to the next one's: the last whole cycle by the one that the second tenth's middle lies in. (A page's first change after a checkpoint logs all of it, so that WAL an event over less than a cycle says little.)"
 	}
 	a, b := g.row(early[0], early[1]), g.row(late[0], late[1])
 	r := row{Name: "rate, " + b.Name + " by " + a.Name}
@@ -168,22 +183,37 @@ The rate over the last tenth of the deliveries by that over the second tenth. WA
 	r.measured("late", "", b.last(rate))
 	r.measured("late/early", "×", b.last(rate)/a.last(rate))
 	t.Rows = append(t.Rows, r)
+	if full {
+		t.Rows = append(t.Rows, g.walOfCycles((early[0]+early[1])*growthStep/2))
+	}
+	return t
+}
 
-	ends := append([]point{g.start}, g.checkpoints(steps)...)
-	r = row{Name: "WAL bytes an event, whole cycles"}
-	middle := (early[0] + early[1]) * growthStep / 2
+// walOfCycles compares the last whole cycle to the one that has so many events in
+// it.
+func (g *growing) walOfCycles(middle int) row {
+	r := row{Name: "WAL bytes an event, whole cycles"}
+	last := len(g.steps)
+	ends := append([]point{g.start}, g.cycles(last)...)
+	// The last one that began may not be complete.
+	if begun := int(g.steps[last-1].end.checkpoints - g.start.checkpoints); begun > len(ends) {
+		r.Note = fmt.Sprintf("not known: %d checkpoints began, of which the steps show %d", begun, len(ends)-1)
+		return r
+	}
 	i := slices.IndexFunc(ends, func(p point) bool { return p.events > middle })
 	if i < 1 || i == len(ends)-1 {
-		r.Note = fmt.Sprintf("only %d whole cycles, not enough to compare two", len(ends)-1)
-	} else {
-		per := func(a, b point) float64 { return float64(b.wal-a.wal) / float64(b.events-a.events) }
-		first, last := per(ends[i-1], ends[i]), per(ends[len(ends)-2], ends[len(ends)-1])
-		r.measured("early", "", first)
-		r.measured("late", "", last)
-		r.measured("late/early", "×", last/first)
-		r.Note = fmt.Sprintf("from %s to %s, and from %s to %s deliveries", number(float64(ends[i-1].events)), number(float64(ends[i].events)),
-			number(float64(ends[len(ends)-2].events)), number(float64(ends[len(ends)-1].events)))
+		r.Note = fmt.Sprintf("whole cycles: %d, not enough to compare two", len(ends)-1)
+		return r
 	}
-	t.Rows = append(t.Rows, r)
-	return t
+	cycle := func(i int) (perEvent float64, name string) {
+		a, b := ends[i-1], ends[i]
+		return float64(b.wal-a.wal) / float64(b.events-a.events), fmt.Sprintf("from %s to %s", number(float64(a.events)), number(float64(b.events)))
+	}
+	early, earlyName := cycle(i)
+	late, lateName := cycle(len(ends) - 1)
+	r.measured("early", "", early)
+	r.measured("late", "", late)
+	r.measured("late/early", "×", late/early)
+	r.Note = earlyName + ", and " + lateName + " deliveries"
+	return r
 }

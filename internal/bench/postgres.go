@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -22,17 +27,18 @@ var settings = map[string]string{
 	"synchronous_commit": "on",
 	"shared_buffers":     "2GB",
 	"max_wal_size":       "8GB",
-	"min_wal_size":       "2GB", // segments are used again, as on a server that has run for a while
+	"min_wal_size":       "2GB", // of WAL at least are kept to be used again, once they have been written
 	"max_connections":    "200",
 }
 
-const settingsText = "PostgreSQL with fsync, full_page_writes and synchronous_commit on, shared_buffers 2 GB, max_wal_size 8 GB, wal_compression lz4 where the build has it; all else as it comes."
+const settingsText = "PostgreSQL with fsync, full_page_writes and synchronous_commit on, shared_buffers 2 GB, max_wal_size 8 GB, min_wal_size 2 GB, wal_compression lz4 where the build has it; all else as it comes."
 
 // database is a PostgreSQL server of the run's own.
 type database struct {
 	*localpg.Server
 	admin *pgxpool.Pool
 	dir   string
+	log   *slog.Logger
 }
 
 // postgres starts a server for a part, with those settings and the extra ones.
@@ -48,7 +54,7 @@ func (b *bench) postgres(ctx context.Context, name string, extra map[string]stri
 	if err != nil {
 		return nil, err
 	}
-	d := &database{Server: server, dir: dir}
+	d := &database{Server: server, dir: dir, log: b.log}
 	if d.admin, err = connect(ctx, server.URL("postgres"), 2); err != nil {
 		d.stop()
 		return nil, err
@@ -67,8 +73,12 @@ func (d *database) stop() {
 	if d.admin != nil {
 		d.admin.Close()
 	}
-	d.Stop(context.Background())
-	os.RemoveAll(d.dir)
+	// Whatever ended the part: its context may have.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := errors.Join(d.Stop(ctx), os.RemoveAll(d.dir)); err != nil {
+		d.log.Error("a PostgreSQL did not stop as it should", "error", err)
+	}
 }
 
 // fresh makes the database called bench anew, with mailtally's tables and the
@@ -124,6 +134,56 @@ func connect(ctx context.Context, url string, connections int32) (*pgxpool.Pool,
 func (d *database) walBytes(ctx context.Context) (n int64, err error) {
 	err = d.admin.QueryRow(ctx, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint").Scan(&n)
 	return n, err
+}
+
+// checkpoints is how many the server has begun since it was made.
+func (d *database) checkpoints(ctx context.Context) (n int64, err error) {
+	var version int
+	if err := d.admin.QueryRow(ctx, "SELECT current_setting('server_version_num')::int").Scan(&version); err != nil {
+		return 0, err
+	}
+	sql := "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter"
+	if version >= 17_00_00 {
+		sql = "SELECT num_timed + num_requested FROM pg_stat_checkpointer"
+	}
+	err = d.admin.QueryRow(ctx, sql).Scan(&n)
+	return n, err
+}
+
+// prime writes max_wal_size of WAL and has the server use all of its segments
+// again. They are what a server that has run for a while has, and a fresh one must
+// make and fill with zeros, one after the other.
+func (d *database) prime(ctx context.Context) error {
+	// Of one megabyte each, in which no file system finds anything to compress.
+	message := make([]byte, 1<<20)
+	rand.Read(message)
+	// The slot keeps the checkpoints in between from renaming a segment before all
+	// of them exist.
+	for _, statement := range []struct {
+		sql  string
+		args []any
+	}{
+		{"SELECT pg_create_physical_replication_slot('prime', true)", nil},
+		{`SELECT count(pg_logical_emit_message(false, 'prime', $1::bytea))
+		    FROM generate_series(1, (SELECT setting::int FROM pg_settings WHERE name = 'max_wal_size'))`, []any{message}},
+		{"SELECT pg_drop_replication_slot('prime')", nil},
+		{"CHECKPOINT", nil},
+	} {
+		if _, err := d.admin.Exec(ctx, statement.sql, statement.args...); err != nil {
+			return fmt.Errorf("write WAL for its segments to be used again: %w", err)
+		}
+	}
+	return nil
+}
+
+// cpuSeconds is the CPU time that the server has used: NaN where the system does
+// not tell.
+func (d *database) cpuSeconds() float64 {
+	used, err := cpu(d.Pid())
+	if err != nil {
+		return math.NaN()
+	}
+	return used.Seconds()
 }
 
 // queryTallies reads the sums over all emails that sql asks for.

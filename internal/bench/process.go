@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mailtally/mailtally/internal/bench/child"
 )
 
 // mailtally builds the product's binary, as make build does, and gives its path.
@@ -38,34 +40,40 @@ func (b *bench) mailtally(ctx context.Context) (string, error) {
 
 // process is a program that is being measured.
 type process struct {
+	*child.Process
 	cmd  *exec.Cmd
 	name string
 	log  string // path of its output
-	done chan struct{}
+	done <-chan struct{}
 }
 
 // start runs a program, its output in a file. It ends with stop or kill, and
-// with this process.
+// with this process. Of this process's environment it has what any program
+// needs: what else is set here, GOGC say, is not to be measured.
 func (b *bench) start(name string, env []string, program string, args ...string) (*process, error) {
 	out, err := os.CreateTemp(b.dir, name+"-*.log")
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close()
-	p := &process{cmd: exec.Command(program, args...), name: name, log: out.Name(), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), env...)
-	p.cmd.Stdout, p.cmd.Stderr = out, out
-	dieWithParent(p.cmd)
-	if err := p.cmd.Start(); err != nil {
+	defer out.Close() // the program has its own
+	cmd := exec.Command(program, args...)
+	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
+		if value, ok := os.LookupEnv(name); ok {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	p, err := child.Start(cmd)
+	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	go func() { p.cmd.Wait(); close(p.done) }()
-	return p, nil
+	return &process{p, cmd, name, out.Name(), p.Done()}, nil
 }
 
 // stop asks the process to end, and waits until it has.
 func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
 	case <-time.After(30 * time.Second):
@@ -73,10 +81,7 @@ func (p *process) stop() {
 	}
 }
 
-func (p *process) kill() {
-	p.cmd.Process.Kill()
-	<-p.done
-}
+func (p *process) kill() { p.Kill() }
 
 // ready waits until url answers 200.
 func (p *process) ready(ctx context.Context, url string) error {

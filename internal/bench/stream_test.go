@@ -31,7 +31,7 @@ func TestStreamerTellsRepeats(t *testing.T) {
 			t.Fatalf("email %s: %s before it was sent", a.event.EmailID, a.event.Type)
 		}
 	}
-	if want := tallied(events); added != want {
+	if want := tallied(events).counts(); added != want {
 		t.Errorf("added up %+v, the stream holds %+v", added, want)
 	}
 	if got, want := len(spared), len(distinct(events)); got != want || want == len(events) {

@@ -119,6 +119,8 @@ func connectAll(ctx context.Context, pool *pgxpool.Pool) error {
 	return nil
 }
 
+const undisturbedText = "This program holds whole streams in memory, as no consumer does, and looking through them for garbage would be charged to what it measures: it collects before each run, and hardly in it (GOGC is 300)."
+
 // undisturbed keeps the garbage collector of this process from marking the
 // streams that it holds, which a real consumer does not, while something is
 // measured: it collects now, and next when the heap has grown fourfold. It

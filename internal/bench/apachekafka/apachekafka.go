@@ -155,8 +155,8 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 func (c *Cluster) ended() error {
 	for _, b := range c.brokers {
 		select {
-		case <-b.process.done:
-			err := fmt.Errorf("broker %d ended: %w\n%s", b.id, b.process.err, b.tail())
+		case <-b.process.Done():
+			err := fmt.Errorf("broker %d ended: %w\n%s", b.id, b.process.Err(), b.tail())
 			// The exit status does not say it.
 			if strings.Contains(b.tail(), "Address already in use") {
 				err = fmt.Errorf("%w: %w", errPortTaken, err)
@@ -196,23 +196,23 @@ func (c *Cluster) Addrs() []string {
 func (c *Cluster) Pids() []int {
 	pids := make([]int, len(c.brokers))
 	for i, b := range c.brokers {
-		pids[i] = b.process.pid()
+		pids[i] = b.process.Pid()
 	}
 	return pids
 }
 
 // Kill ends the i-th broker as a power cut would, and returns when it is gone.
-func (c *Cluster) Kill(i int) { c.brokers[i].process.kill() }
+func (c *Cluster) Kill(i int) { c.brokers[i].process.Kill() }
 
 // Stop has the brokers end, and returns when they are gone. Those that still run
 // when ctx ends are killed, which is an error. It may be called more than once.
 func (c *Cluster) Stop(ctx context.Context) error {
 	for _, b := range c.brokers {
-		b.process.signal(syscall.SIGTERM)
+		b.process.Signal(syscall.SIGTERM)
 	}
 	for _, b := range c.brokers {
 		select {
-		case <-b.process.done:
+		case <-b.process.Done():
 		case <-ctx.Done():
 			c.killAll()
 			return fmt.Errorf("stop Apache Kafka in %s: killed: %w", filepath.Dir(c.brokers[0].dir), context.Cause(ctx))
@@ -224,7 +224,7 @@ func (c *Cluster) Stop(ctx context.Context) error {
 func (c *Cluster) killAll() {
 	for _, b := range c.brokers {
 		if b.process != nil {
-			b.process.kill()
+			b.process.Kill()
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/mailtally/mailtally/internal/bench/child"
 )
 
 const (
@@ -26,7 +28,7 @@ type broker struct {
 	id               int
 	dir              string
 	addr, controller string // host:port of its two listeners
-	process          *process
+	process          *child.Process
 }
 
 // configure writes the broker's properties.
@@ -111,7 +113,7 @@ func (c *Cluster) format(ctx context.Context, b *broker) error {
 	}
 	// One thread that interprets is the fastest for a second's work.
 	flags := []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"}
-	return run(ctx, c.java(b, flags, "kafka.tools.StorageTool", "format", "-t", c.id, "-c", filepath.Join(b.dir, propertiesFile)))
+	return child.Run(ctx, c.java(b, flags, "kafka.tools.StorageTool", "format", "-t", c.id, "-c", filepath.Join(b.dir, propertiesFile)))
 }
 
 // launch starts the broker's process; it is not ready yet.
@@ -123,7 +125,7 @@ func (c *Cluster) launch(b *broker, flags []string) error {
 	defer out.Close() // the process has its own
 	cmd := c.java(b, flags, "kafka.Kafka", filepath.Join(b.dir, propertiesFile))
 	cmd.Stdout, cmd.Stderr = out, out
-	b.process, err = startProcess(cmd)
+	b.process, err = child.Start(cmd)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", cmd.Path, err)
 	}

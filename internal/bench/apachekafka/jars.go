@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+
+	"github.com/mailtally/mailtally/internal/bench/child"
 )
 
 //go:embed pom.xml
@@ -80,7 +82,7 @@ func fetch(ctx context.Context, home string, pom []byte, log *slog.Logger) error
 		return err
 	}
 	log.InfoContext(ctx, "fetching jars from Maven Central", "to", home)
-	err = run(ctx, exec.Command(mvn, "-q", "-B", "-f", file, copyJars, "-DincludeScope=runtime", "-DoutputDirectory="+tmp))
+	err = child.Run(ctx, exec.Command(mvn, "-q", "-B", "-f", file, copyJars, "-DincludeScope=runtime", "-DoutputDirectory="+tmp))
 	if err != nil {
 		return err
 	}

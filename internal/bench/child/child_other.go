@@ -1,6 +1,6 @@
 //go:build unix && !linux
 
-package apachekafka
+package child
 
 import "syscall"
 

@@ -1,4 +1,6 @@
-package apachekafka
+// Package child runs processes that do not outlive this one, where the system
+// can do that.
+package child
 
 import (
 	"bytes"
@@ -10,21 +12,20 @@ import (
 	"syscall"
 )
 
-// process is a child that does not outlive this process, where the system can
-// do that.
-type process struct {
+// Process is a child that was started.
+type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
-	err  error // how it ended, never nil, valid once done is closed
+	err  error // valid once done is closed
 }
 
-// startProcess starts cmd in a process group of its own: it does not hear the
+// Start starts cmd in a process group of its own: it does not hear the
 // terminal's Ctrl-C, since whoever started it stops it.
-func startProcess(cmd *exec.Cmd) (*process, error) {
+func Start(cmd *exec.Cmd) (*Process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	endWithParent(cmd.SysProcAttr)
 
-	p := &process{cmd: cmd, done: make(chan struct{})}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
 		// Linux sends the death signal when the thread that started the child ends
@@ -48,29 +49,36 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-func (p *process) pid() int { return p.cmd.Process.Pid }
+// Pid is its process id.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// signal sends sig. A process that has ended already is no error.
-func (p *process) signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
 
-// kill ends the process, and waits until it has.
-func (p *process) kill() {
-	p.signal(syscall.SIGKILL)
+// Err is how it ended, never nil. Call it only once Done is closed.
+func (p *Process) Err() error { return p.err }
+
+// Signal sends sig. A process that has ended already is no error.
+func (p *Process) Signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
+
+// Kill ends the process, and waits until it has.
+func (p *Process) Kill() {
+	p.Signal(syscall.SIGKILL)
 	<-p.done
 }
 
-// run runs cmd to its end. Its error has what cmd said.
-func run(ctx context.Context, cmd *exec.Cmd) error {
+// Run runs cmd to its end. Its error has what cmd said.
+func Run(ctx context.Context, cmd *exec.Cmd) error {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	p, err := startProcess(cmd)
+	p, err := Start(cmd)
 	if err != nil {
 		return err
 	}
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		p.kill()
+		p.Kill()
 		return fmt.Errorf("run %s: %w", cmd.Path, context.Cause(ctx))
 	}
 	if !cmd.ProcessState.Success() {

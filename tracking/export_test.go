@@ -52,7 +52,7 @@ func WritePath(events []Event) []Statement {
 	return []Statement{
 		{"upsertEmails, first pass", upsertEmails, upsertParams(list, DefaultSeenLimit, false)},
 		{"upsertEmails, second pass", upsertEmails, upsertParams(list, DefaultSeenLimit, true)},
-		{"unknownEvents", unknownEvents, keyParams(keys)},
+		{"unknownEvents", unknownEvents, emailParams(keys)},
 		{"moveSeen", moveSeen, [][]byte{ids.bytes()}},
 		{"insertSeen", insertSeen, keyParams(keys)},
 		{"missingEvents", missingEvents, keyParams(keys)},

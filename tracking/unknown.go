@@ -9,21 +9,25 @@ import (
 )
 
 // unknownEvents asks which events of locked rows are counted neither in the row
-// nor, for a crowded email, in email_event_seen.
+// nor, for a crowded email, in email_event_seen. As in upsertEmails, the hashes of
+// all emails are one flat array: a row is read once, however many there are.
 //
 // The planner must look each of them up by its key: with a table's statistics
 // missing or old it might hash the whole table. LIMIT keeps it from making a join
 // of the first look-up, and a subquery for a value, unlike EXISTS, is never
 // anything but a look-up.
 const unknownEvents = `
-SELECT d.n, cardinality(e.seen)
-  FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS d(email_id, event_hash, n),
-       LATERAL (SELECT seen, moved_by FROM mailtally.email WHERE id = d.email_id LIMIT 1) AS e
+SELECT b.seen_from + d.n - 1 AS n, cardinality(e.seen)
+  FROM (SELECT unnest($1::uuid[])    AS email_id,
+               unnest($3::integer[]) AS seen_from,
+               unnest($4::integer[]) AS seen_to) AS b,
+       LATERAL (SELECT seen, moved_by FROM mailtally.email WHERE id = b.email_id LIMIT 1) AS e,
+       LATERAL unnest(($2::bigint[])[b.seen_from:b.seen_to]) WITH ORDINALITY AS d(event_hash, n)
  WHERE d.event_hash <> ALL (e.seen)
    AND (e.moved_by IS NULL
         OR (SELECT s.event_hash FROM mailtally.email_event_seen s
-             WHERE s.email_id = d.email_id AND s.event_hash = d.event_hash) IS NULL)
- ORDER BY d.n`
+             WHERE s.email_id = b.email_id AND s.event_hash = d.event_hash) IS NULL)
+ ORDER BY n`
 
 // moveSeen moves hashes from rows that are full to the table. The rows are
 // emptied by the upsert that follows in the same transaction.
@@ -56,8 +60,8 @@ func (b *batch) unknown(ctx context.Context, keys []key, p *pipeline) ([]delta, 
 	var fresh []key
 	held := make(map[uuid.UUID]int) // hashes in the row
 	var lookUp pipeline
-	lookUp.add(unknownEvents, keyParams(keys), func(row [][]byte) {
-		k := keys[binary.BigEndian.Uint64(row[0])-1] // ordinality counts from 1
+	lookUp.add(unknownEvents, emailParams(keys), func(row [][]byte) {
+		k := keys[binary.BigEndian.Uint64(row[0])-1] // the array counts from 1
 		fresh = append(fresh, k)
 		held[k.email] = int(binary.BigEndian.Uint32(row[1]))
 	})
@@ -82,6 +86,26 @@ func (b *batch) unknown(ctx context.Context, keys []key, p *pipeline) ([]delta, 
 	return list, nil
 }
 
+// emailParams are an id an email, the hashes of all, and where its own are among
+// them.
+func emailParams(keys []key) [][]byte {
+	ids, hashes := newArray(oidUUID, 0, 16), newArray(oidInt8, len(keys), 8)
+	from, to := newArray(oidInt4, 0, 4), newArray(oidInt4, 0, 4)
+	for i, k := range keys {
+		if i == 0 || k.email != keys[i-1].email {
+			if i > 0 {
+				to.int4(int32(i))
+			}
+			ids.uuid(k.email)
+			from.int4(int32(i) + 1)
+		}
+		hashes.int8(k.hash)
+	}
+	to.int4(int32(len(keys)))
+	return [][]byte{ids.bytes(), hashes.bytes(), from.bytes(), to.bytes()}
+}
+
+// keyParams are an email's id and a hash for each event.
 func keyParams(keys []key) [][]byte {
 	emails, hashes := newArray(oidUUID, len(keys), 16), newArray(oidInt8, len(keys), 8)
 	for _, k := range keys {

@@ -146,7 +146,7 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 		var spared []tracking.Event
 		for i := range events {
 			a := s.next()
-			events[i] = *a.event
+			events[i] = a.delivered()
 			if !a.repeat {
 				want.add(a.event)
 				if beside {

@@ -93,7 +93,7 @@ func connectRecord(topic string, e *tracking.Event) (*kgo.Record, error) {
 
 // fillConnect makes a topic and has it hold the sink's records of events.
 func fillConnect(ctx context.Context, client *kgo.Client, name string, partitions int, events []tracking.Event) error {
-	if err := createTopics(ctx, client, partitions, name); err != nil {
+	if err := createTopics(ctx, client, partitions, name, deadLetterTopic); err != nil {
 		return err
 	}
 	for some := range slices.Chunk(events, 20_000) {

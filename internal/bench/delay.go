@@ -55,7 +55,7 @@ func (b *bench) delayAt(ctx context.Context, broker *kafka, d *database, rate in
 		return err
 	}
 	defer pool.Close()
-	t, err := newTopics(ctx, broker.Addrs()[0], name)
+	t, err := newTopics(ctx, broker, name)
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func (b *bench) gatewayTime() time.Duration {
 
 // loadGateway does a run and adds its figures to the row.
 func (b *bench) loadGateway(ctx context.Context, broker *kafka, run gatewayRun, r *row, topic string) (err error) {
-	t, err := newTopics(ctx, broker.Addrs()[0], topic)
+	t, err := newTopics(ctx, broker, topic)
 	if err != nil {
 		return err
 	}

@@ -133,7 +133,7 @@ func (b *bench) paced(ctx context.Context, k *kafka, d *database) error {
 		long = time.Minute
 	}
 	t := &topic{name: "paced", events: stream(perSecond*int(long/time.Second), time.Now()), partitions: make([][]int32, 12)}
-	if err := createTopics(ctx, k.client, len(t.partitions), t.name); err != nil {
+	if err := createTopics(ctx, k.client, len(t.partitions), t.name, deadLetterTopic); err != nil {
 		return err
 	}
 	pool, err := d.fresh(ctx, 2)

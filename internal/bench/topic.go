@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/tracking"
@@ -34,26 +37,30 @@ func producedRecord(topic string, e *tracking.Event, received time.Time) *kgo.Re
 }
 
 // createTopics makes an empty topic, and the one for dead letters that every
-// member wants to see.
-func createTopics(ctx context.Context, client *kgo.Client, partitions int, name string) error {
+// mailtally wants to see, which may be there already.
+func createTopics(ctx context.Context, client *kgo.Client, partitions int, name, deadLetter string) error {
 	admin := kadm.NewClient(client)
 	if _, err := admin.CreateTopic(ctx, int32(partitions), -1, nil, name); err != nil {
 		return fmt.Errorf("create topic %q: %w", name, err)
 	}
-	topics, err := admin.ListTopics(ctx, deadLetterTopic)
-	if err == nil && topics[deadLetterTopic].Err != nil {
-		_, err = admin.CreateTopic(ctx, 1, -1, nil, deadLetterTopic)
-	}
-	if err != nil {
-		return fmt.Errorf("create topic %q: %w", deadLetterTopic, err)
+	if _, err := admin.CreateTopic(ctx, 1, -1, nil, deadLetter); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("create topic %q: %w", deadLetter, err)
 	}
 	return nil
+}
+
+// kafkaEnv has a mailtally use these topics.
+func kafkaEnv(k *kafka, topic, deadLetter string) []string {
+	return []string{
+		"KAFKA_BROKERS=" + strings.Join(k.Addrs(), ","), "KAFKA_TOPIC=" + topic, "KAFKA_DEAD_LETTER_TOPIC=" + deadLetter,
+		"LOG_FORMAT=text",
+	}
 }
 
 // fill makes a topic and has it hold the webhooks of events.
 func fill(ctx context.Context, client *kgo.Client, name string, partitions int, events []tracking.Event) (*topic, error) {
 	t := &topic{name: name, events: events, partitions: make([][]int32, partitions)}
-	if err := createTopics(ctx, client, partitions, name); err != nil {
+	if err := createTopics(ctx, client, partitions, name, deadLetterTopic); err != nil {
 		return nil, err
 	}
 	return t, t.produce(ctx, client, 0)

@@ -65,11 +65,14 @@ func (b *bench) delayAt(ctx context.Context, broker *kafka, d *database, rate in
 		return err
 	}
 	defer g.stop()
-	m, err := b.member(ctx, t, d.URL("bench"))
+	m, err := b.startMember(ctx, t.name, d.URL("bench"), t.env())
 	if err != nil {
 		return err
 	}
 	defer m.stop()
+	if err := m.ready(ctx, "http://"+m.admin+"/readyz"); err != nil {
+		return err
+	}
 
 	l := generator{addr: g.addr, connections: 256, rate: float64(rate), warmup: 2 * time.Second, measured: 4 * time.Second}
 	if b.full {
@@ -177,27 +180,6 @@ func (g *gateway) webhooksOf(events []tracking.Event) (func(int, time.Time) []by
 		request = appendRequest(request[:0], g.addr, webhookPath, signer.Header(w, due), w.Body, false)
 		return request
 	}, nil
-}
-
-// member starts a consumer, in a group of its topic's name.
-func (b *bench) member(ctx context.Context, t *topics, databaseURL string) (*member, error) {
-	program, err := b.mailtally(ctx)
-	if err != nil {
-		return nil, err
-	}
-	m := &member{}
-	if m.admin, err = freeAddr(); err != nil {
-		return nil, err
-	}
-	m.process, err = b.start("consumer", append(t.env(), "KAFKA_GROUP="+t.name, "DATABASE_URL="+databaseURL, "ADMIN_ADDR="+m.admin), program, "consumer")
-	if err != nil {
-		return nil, err
-	}
-	if err := m.ready(ctx, "http://"+m.admin+"/readyz"); err != nil {
-		m.kill()
-		return nil, err
-	}
-	return m, nil
 }
 
 // consumed waits until the member has consumed so many events, and gives its

@@ -100,23 +100,12 @@ func (b *bench) allPeers(ctx context.Context, k *kafka, database string) ([]*pee
 	if b.full {
 		ours, handled, connected = 3_000_000, 200_000, 1_500_000
 	}
-	mailtally, err := b.mailtally(ctx)
-	if err != nil {
-		return nil, err
-	}
 	watermill, err := b.watermill(ctx)
 	if err != nil {
 		return nil, err
 	}
 	deliveries := stream(ours, time.Now())
 	last := func(n int) []tracking.Event { return deliveries[len(deliveries)-n:] }
-	// The Watermill program is told by the same names.
-	environment := func(topic, group string) []string {
-		return []string{
-			"KAFKA_BROKERS=" + strings.Join(k.Addrs(), ","), "KAFKA_TOPIC=" + topic, "KAFKA_DEAD_LETTER_TOPIC=" + deadLetterTopic,
-			"KAFKA_GROUP=" + group, "DATABASE_URL=" + database, "ADMIN_ADDR=127.0.0.1:0",
-		}
-	}
 	const partitions = 12
 	for topic, n := range map[string]int{"peers-mailtally": ours, "peers-watermill": handled} {
 		if _, err := fill(ctx, k.client, topic, partitions, last(n)); err != nil {
@@ -129,8 +118,12 @@ func (b *bench) allPeers(ctx context.Context, k *kafka, database string) ([]*pee
 	return []*peer{
 		{
 			name: "mailtally, one consumer", deliveries: last(ours),
-			start: func(_ context.Context, group string) (*process, error) {
-				return b.start("consumer", environment("peers-mailtally", group), mailtally, "consumer")
+			start: func(ctx context.Context, group string) (*process, error) {
+				m, err := b.startMember(ctx, group, database, kafkaEnv(k, "peers-mailtally", deadLetterTopic))
+				if err != nil {
+					return nil, err
+				}
+				return m.process, nil
 			},
 			counted: "SELECT count(*) FROM mailtally.email_event", events: tallied(last(ours)).Events,
 			check: checkTallies(ourTallies),
@@ -138,7 +131,9 @@ func (b *bench) allPeers(ctx context.Context, k *kafka, database string) ([]*pee
 		{
 			name: "Watermill, one UPDATE a message", deliveries: last(handled),
 			start: func(_ context.Context, group string) (*process, error) {
-				return b.start("watermill", environment("peers-watermill", group), watermill)
+				// It is told by the same names.
+				env := append(kafkaEnv(k, "peers-watermill", deadLetterTopic), "KAFKA_GROUP="+group, "DATABASE_URL="+database)
+				return b.start("watermill", env, watermill)
 			},
 			counted: "SELECT coalesce(sum(cardinality(event_ids)), 0) FROM baseline.email_history", events: tallied(last(handled)).Events,
 			check: checkTallies(baselineTallies),

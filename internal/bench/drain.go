@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -110,38 +107,16 @@ func (g *group) check(ctx context.Context, pool *pgxpool.Pool, r *row) error {
 func (g *group) perBatch(ctx context.Context) (float64, error) {
 	var events, batches float64
 	for _, m := range g.members {
-		for name, value := range map[string]*float64{"mailtally_apply_batch_events_sum": &events, "mailtally_apply_batch_events_count": &batches} {
-			n, err := scrape(ctx, "http://"+m.admin+"/metrics", name)
-			if err != nil {
-				return 0, err
-			}
-			*value += n
+		families, err := m.scrape(ctx)
+		if err != nil {
+			return 0, err
 		}
+		h, err := families.histogram("mailtally_apply_batch_events")
+		if err != nil {
+			return 0, err
+		}
+		events += h.GetSampleSum()
+		batches += float64(h.GetSampleCount())
 	}
 	return events / batches, nil
-}
-
-// scrape reads a metric without labels.
-func scrape(ctx context.Context, url, name string) (value float64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", url, err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if _, err := fmt.Sscanf(line, name+" %g", &value); err == nil {
-			return value, nil
-		}
-	}
-	return 0, fmt.Errorf("%s has no %s", url, name)
 }

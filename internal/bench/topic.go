@@ -17,6 +17,9 @@ import (
 
 const deadLetterTopic = "dead-letter"
 
+// kafkaText is what package apachekafka runs.
+const kafkaText = "Apache Kafka with one broker and one replica unless it says otherwise, so that acks=all is the acknowledgement of one; a heap of 512 MB, the serial collector, 2 network and 4 I/O threads; writes without fsync, as Kafka's are by default; group.initial.rebalance.delay.ms=0."
+
 // topic is one that holds the webhooks of events, as the producer writes them.
 type topic struct {
 	name   string
@@ -66,9 +69,11 @@ func fill(ctx context.Context, client *kgo.Client, name string, partitions int, 
 	return t, t.produce(ctx, client, 0)
 }
 
-// produce writes the topic's webhooks, with the defaults of kgo, and so the
-// producer's: its partitioning by key and its compression. They come at a rate,
-// as received now; or all at once if that is 0, as received when they should.
+// produce writes the topic's webhooks, partitioned by key and compressed as the
+// producer does it. They come at a rate, as received now; or all at once if that
+// is 0, as received when they should. All at once they come faster than any
+// gateway takes them in, and wait for each other as long as kgo has them by
+// default, the producer's for a millisecond: its batches are smaller.
 func (t *topic) produce(ctx context.Context, client *kgo.Client, perSecond int) error {
 	at := make([]struct {
 		partition int32

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -32,6 +33,7 @@ type group struct {
 	// Where members find the database, and what else they find.
 	databaseURL string
 	env         []string
+	proxied     bool // the way to the database is by this process
 	admin       *kadm.Client
 
 	members []*member
@@ -206,7 +208,7 @@ func (g *group) tails() string {
 }
 
 // cpuTimes is the CPU time that each part of the pipe has used.
-type cpuTimes struct{ kafka, postgres, members time.Duration }
+type cpuTimes struct{ kafka, postgres, members, proxy time.Duration }
 
 func (g *group) cpuTimes() (t cpuTimes, err error) {
 	if t.kafka, err = g.kafka.cpu(); err != nil {
@@ -214,6 +216,11 @@ func (g *group) cpuTimes() (t cpuTimes, err error) {
 	}
 	if t.postgres, err = cpu(g.db.Pid()); err != nil {
 		return t, err
+	}
+	if g.proxied {
+		if t.proxy, err = ownCPU(); err != nil {
+			return t, err
+		}
 	}
 	for _, m := range g.members {
 		used, err := cpu(m.cmd.Process.Pid)
@@ -223,4 +230,13 @@ func (g *group) cpuTimes() (t cpuTimes, err error) {
 		t.members += used
 	}
 	return t, nil
+}
+
+// ownCPU is the CPU time that this process has used.
+func ownCPU() (time.Duration, error) {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return 0, fmt.Errorf("ask for the CPU time of this process: %w", err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()), nil
 }

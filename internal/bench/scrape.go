@@ -119,13 +119,21 @@ func (h nativeHistogram) minus(o nativeHistogram) nativeHistogram {
 	return h
 }
 
+// count is the number of all values.
+func (h nativeHistogram) count() int64 {
+	total := h.zero
+	for _, n := range h.buckets {
+		total += n
+	}
+	return total
+}
+
 // quantile supposes that values are spread evenly, by their logarithms, over a
 // bucket.
 func (h nativeHistogram) quantile(q float64) float64 {
-	least, most, total := int32(math.MaxInt32), int32(math.MinInt32), h.zero
-	for i, n := range h.buckets {
+	least, most, total := int32(math.MaxInt32), int32(math.MinInt32), h.count()
+	for i := range h.buckets {
 		least, most = min(least, i), max(most, i)
-		total += n
 	}
 	rank := q * float64(total)
 	below := float64(h.zero)

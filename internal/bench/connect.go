@@ -93,7 +93,7 @@ func connectRecord(topic string, e *tracking.Event) (*kgo.Record, error) {
 
 // fillConnect makes a topic and has it hold the sink's records of events.
 func fillConnect(ctx context.Context, client *kgo.Client, name string, partitions int, events []tracking.Event) error {
-	if err := createTopics(ctx, client, partitions, name); err != nil {
+	if err := createTopics(ctx, client, partitions, name, deadLetterTopic); err != nil {
 		return err
 	}
 	for some := range slices.Chunk(events, 20_000) {
@@ -124,9 +124,10 @@ var connectWorker = map[string]string{
 	"plugin.discovery":               "service_load", // starts sooner
 }
 
-// connectSink are the sink's settings, the fastest of those that were tried: one
-// INSERT … SELECT FROM unnest(…) a batch, batches as large as help, and a task
-// for each core.
+// connectSink are the sink's settings, chosen for throughput: one INSERT … SELECT
+// FROM unnest(…) a batch in place of a row of VALUES for each record, batches and
+// polls of ten times as many records as it comes with, and a task for each of two
+// cores.
 var connectSink = map[string]string{
 	"name":                                   "peer",
 	"connector.class":                        "io.debezium.connector.jdbc.JdbcSinkConnector",

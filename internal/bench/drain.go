@@ -3,10 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -40,7 +37,7 @@ func (g *group) stretch(ctx context.Context, from progress, enough func(progress
 	if err != nil {
 		return s, err
 	}
-	s.used = cpuTimes{after.kafka - before.kafka, after.postgres - before.postgres, after.members - before.members}
+	s.used = cpuTimes{after.kafka - before.kafka, after.postgres - before.postgres, after.members - before.members, after.proxy - before.proxy}
 	for _, m := range g.members {
 		mb, err := residentMB(m.cmd.Process.Pid)
 		if err != nil {
@@ -59,34 +56,51 @@ func (s stretch) report(r *row) {
 	r.measured("mailtally", "CPU s a million", s.used.members.Seconds()/million)
 	r.measured("PostgreSQL", "CPU s a million", s.used.postgres.Seconds()/million)
 	r.measured("Kafka", "CPU s a million", s.used.kafka.Seconds()/million)
-	r.measured("cores busy", "", (s.used.members+s.used.postgres+s.used.kafka).Seconds()/s.seconds())
+	if s.used.proxy > 0 {
+		r.measured("proxy", "CPU s a million", s.used.proxy.Seconds()/million)
+	}
+	r.measured("cores busy", "", (s.used.members+s.used.postgres+s.used.kafka+s.used.proxy).Seconds()/s.seconds())
 	r.measured("events a transaction", "", s.perBatch)
 	r.measured("most resident of a member", "MB", s.peakMB)
 }
 
-// check compares the final rows with the stream, once the group has ended. All
-// that lies before its offsets must be there. What lies behind them may be, since
-// rows are committed first: then it must be there as a whole. r's note says what
-// is wrong.
+// check compares the final rows with the topic, once the group has ended. r's note
+// says what is wrong, if anything is.
 func (g *group) check(ctx context.Context, pool *pgxpool.Pool, r *row) error {
 	o, err := g.topic.committed(ctx, g.admin, g.name)
 	if err != nil {
 		return err
 	}
+	wrong, err := g.topic.compare(ctx, pool, o)
+	if wrong != "" {
+		r.remark("Wrong: " + wrong + ".")
+		g.b.wrong(fmt.Sprintf("%s, topic %s: %s", r.Name, g.topic.name, wrong))
+	}
+	return err
+}
+
+// remark has r's note say more.
+func (r *row) remark(what string) { r.Note = strings.TrimSpace(r.Note + " " + what) }
+
+// compare says how the rows differ from what they should be when offsets are
+// committed: "" if they do not. All that lies before them must be there. What lies
+// behind them may be, since rows are committed first: then it must be there as a
+// whole.
+func (t *topic) compare(ctx context.Context, pool *pgxpool.Pool, o offsets) (string, error) {
 	rows, err := pool.Query(ctx, "SELECT event_id FROM mailtally.email_event")
 	if err != nil {
-		return fmt.Errorf("read the events that are there: %w", err)
+		return "", fmt.Errorf("read the events that are there: %w", err)
 	}
 	there := make(map[string]bool)
 	var id string
 	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { there[id] = true; return nil }); err != nil {
-		return fmt.Errorf("read the events that are there: %w", err)
+		return "", fmt.Errorf("read the events that are there: %w", err)
 	}
 	lost := make(map[string]bool)
 	var whole []tracking.Event
-	for p, indexes := range g.topic.partitions {
+	for p, indexes := range t.partitions {
 		for at, i := range indexes {
-			e := g.topic.events[i]
+			e := t.events[i]
 			if there[e.EventID] {
 				whole = append(whole, e)
 			} else if int64(at) < o[p] {
@@ -96,52 +110,28 @@ func (g *group) check(ctx context.Context, pool *pgxpool.Pool, r *row) error {
 	}
 	got, err := queryTallies(ctx, pool, ourTallies)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if missing := tallied(whole).minus(got); len(lost) > 0 || missing != (tallies{}) {
-		wrong := fmt.Sprintf("Wrong: %d events lost; of the others missing %+v.", len(lost), missing)
-		r.Note = strings.TrimSpace(r.Note + " " + wrong)
-		g.b.log.Error("final rows are wrong", "row", r.Name, "how", wrong)
+		return fmt.Sprintf("%d events lost; of the others missing %+v", len(lost), missing), nil
 	}
-	return nil
+	return "", nil
 }
 
 // perBatch asks the members how many events their transactions had.
 func (g *group) perBatch(ctx context.Context) (float64, error) {
 	var events, batches float64
 	for _, m := range g.members {
-		for name, value := range map[string]*float64{"mailtally_apply_batch_events_sum": &events, "mailtally_apply_batch_events_count": &batches} {
-			n, err := scrape(ctx, "http://"+m.admin+"/metrics", name)
-			if err != nil {
-				return 0, err
-			}
-			*value += n
+		families, err := m.scrape(ctx)
+		if err != nil {
+			return 0, err
 		}
+		h, err := families.histogram("mailtally_apply_batch_events")
+		if err != nil {
+			return 0, err
+		}
+		events += h.GetSampleSum()
+		batches += float64(h.GetSampleCount())
 	}
 	return events / batches, nil
-}
-
-// scrape reads a metric without labels.
-func scrape(ctx context.Context, url, name string) (value float64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return 0, err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", url, err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if _, err := fmt.Sscanf(line, name+" %g", &value); err == nil {
-			return value, nil
-		}
-	}
-	return 0, fmt.Errorf("%s has no %s", url, name)
 }

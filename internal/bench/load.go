@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -31,7 +33,9 @@ type generator struct {
 
 // loaded is what a load met with.
 type loaded struct {
-	// answers counts all answers by status, those of the warm-up included.
+	// answers counts all answers by status, those of the warm-up included. A
+	// connection that ended before its answer counts with status 0; what was sent
+	// on it the server may have done or not.
 	answers map[int]int
 	// What was measured is between these.
 	from, until time.Time
@@ -42,8 +46,8 @@ type loaded struct {
 	// due, not from when a connection was free to send it: a server that halts for
 	// a second has made everybody wait who came in that second.
 	latency *hdrhistogram.Histogram
-	// unsent fell due and were never sent, as all connections were waiting. They
-	// are in latency with the time they had waited at the end.
+	// unsent fell due and were never sent, as all connections were waiting at the
+	// end. They are in latency with the time they had waited by then.
 	unsent int
 }
 
@@ -102,4 +106,34 @@ func appendRequest(b []byte, addr, path string, header http.Header, body []byte,
 	}
 	b = append(b, "\r\n"...)
 	return append(b, body...)
+}
+
+var (
+	headEnd       = []byte("\r\n\r\n")
+	contentLength = []byte("\r\nContent-Length: ")
+)
+
+// parseAnswer gives the status of an answer, once it is whole.
+func parseAnswer(answer []byte) (status int, whole bool, err error) {
+	head, rest, found := bytes.Cut(answer, headEnd)
+	if !found {
+		if len(answer) == cap(answer) {
+			return 0, false, fmt.Errorf("an answer's head is too long: %q", answer)
+		}
+		return 0, false, nil
+	}
+	if len(head) < len("HTTP/1.1 204") {
+		return 0, false, fmt.Errorf("not an answer: %q", answer)
+	}
+	if status, err = strconv.Atoi(string(head[9:12])); err != nil {
+		return 0, false, fmt.Errorf("not an answer: %q", answer)
+	}
+	length := 0
+	if _, after, found := bytes.Cut(head, contentLength); found {
+		digits, _, _ := bytes.Cut(after, headEnd[:2])
+		if length, err = strconv.Atoi(string(digits)); err != nil {
+			return 0, false, fmt.Errorf("not an answer: %q", answer)
+		}
+	}
+	return status, len(rest) >= length, nil
 }

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"runtime"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,8 +45,9 @@ type sender struct {
 
 // conn is a connection with at most one request under way.
 type conn struct {
-	fd  int // -1 while there is none
-	due time.Time
+	fd   int  // -1 while there is none
+	busy bool // with a request, which is due at that time
+	due  time.Time
 	// The answer so far. Answers are a few hundred bytes.
 	answer [4096]byte
 	n      int
@@ -136,22 +135,14 @@ func (s *sender) send(ctx context.Context) error {
 		due = newDuePace(s.rate, start)
 	}
 	events := make([]unix.EpollEvent, 512)
-	for {
+	for ended := false; ; {
 		now := time.Now()
 		over := !now.Before(s.until)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case over && len(s.idle) == s.connections:
-			s.giveUp(now)
-			return nil
-		case now.After(s.until.Add(answerTimeout)):
-			return fmt.Errorf("%d requests have no answer after %v", s.connections-len(s.idle), answerTimeout)
-		}
 		for due != nil && !due.next.After(now) && due.next.Before(s.until) {
 			s.waiting = append(s.waiting, due.step())
 		}
-		for !over && len(s.idle) > 0 && (due == nil || len(s.waiting) > 0) {
+		// The first time that it is over, what fell due in the last moment is sent.
+		for !ended && len(s.idle) > 0 && (due == nil && !over || len(s.waiting) > 0) {
 			at := now
 			if due != nil {
 				at = s.waiting[0]
@@ -160,6 +151,16 @@ func (s *sender) send(ctx context.Context) error {
 			if err := s.dispatch(at); err != nil {
 				return err
 			}
+		}
+		ended = over
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case over && len(s.idle) == s.connections:
+			s.giveUp(now)
+			return nil
+		case now.After(s.until.Add(answerTimeout)):
+			return fmt.Errorf("%d requests have no answer after %v", s.connections-len(s.idle), answerTimeout)
 		}
 		wake := s.until
 		switch {
@@ -194,15 +195,19 @@ func (s *sender) dispatch(due time.Time) error {
 		}
 	}
 	request := s.request(s.sent, due)
+	s.sent++
+	c.busy, c.due, c.n = true, due, 0
 	n, err := unix.Write(c.fd, request)
+	if err == unix.EPIPE || err == unix.ECONNRESET {
+		s.ended(c)
+		return nil
+	}
 	if err == nil && n < len(request) {
 		err = errors.New("the socket's buffer has no room for it")
 	}
 	if err != nil {
 		return fmt.Errorf("write a request: %w", err)
 	}
-	c.due, c.n = due, 0
-	s.sent++
 	return nil
 }
 
@@ -242,10 +247,11 @@ func (s *sender) read(c *conn) error {
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return nil
+	case err == unix.ECONNRESET || err == nil && (n == 0 || !c.busy): // whatever an idle one says
+		s.ended(c)
+		return nil
 	case err != nil:
 		return fmt.Errorf("read an answer: %w", err)
-	case n == 0:
-		return fmt.Errorf("the server has closed a connection before its answer: %q", c.answer[:c.n])
 	}
 	c.n += n
 	status, whole, err := parseAnswer(c.answer[:c.n])
@@ -254,15 +260,30 @@ func (s *sender) read(c *conn) error {
 	}
 	s.answered(c, status)
 	if s.anew {
-		delete(s.conns, c.fd)
-		unix.Close(c.fd) // which also ends the watch
-		c.fd = -1
+		s.disconnect(c)
 	}
-	s.idle = append(s.idle, c)
 	return nil
 }
 
+// ended takes in that the server has closed the connection. The next request on
+// it opens another.
+func (s *sender) ended(c *conn) {
+	s.disconnect(c)
+	if c.busy {
+		s.answered(c, 0)
+	}
+}
+
+func (s *sender) disconnect(c *conn) {
+	delete(s.conns, c.fd)
+	unix.Close(c.fd) // which also ends the watch
+	c.fd = -1
+}
+
+// answered has c idle again.
 func (s *sender) answered(c *conn, status int) {
+	c.busy = false
+	s.idle = append(s.idle, c)
 	now := time.Now()
 	s.answers[status]++
 	if status/100 == 2 && !now.Before(s.from) && now.Before(s.until) {
@@ -271,34 +292,4 @@ func (s *sender) answered(c *conn, status int) {
 	if !c.due.Before(s.from) && c.due.Before(s.until) {
 		s.record(now.Sub(c.due))
 	}
-}
-
-var (
-	headEnd       = []byte("\r\n\r\n")
-	contentLength = []byte("\r\nContent-Length: ")
-)
-
-// parseAnswer gives the status of an answer, once it is whole.
-func parseAnswer(answer []byte) (status int, whole bool, err error) {
-	head, rest, found := bytes.Cut(answer, headEnd)
-	if !found {
-		if len(answer) == cap(answer) {
-			return 0, false, fmt.Errorf("an answer's head is too long: %q", answer)
-		}
-		return 0, false, nil
-	}
-	if len(head) < len("HTTP/1.1 204") {
-		return 0, false, fmt.Errorf("not an answer: %q", answer)
-	}
-	if status, err = strconv.Atoi(string(head[9:12])); err != nil {
-		return 0, false, fmt.Errorf("not an answer: %q", answer)
-	}
-	length := 0
-	if _, after, found := bytes.Cut(head, contentLength); found {
-		digits, _, _ := bytes.Cut(after, headEnd[:2])
-		if length, err = strconv.Atoi(string(digits)); err != nil {
-			return 0, false, fmt.Errorf("not an answer: %q", answer)
-		}
-	}
-	return status, len(rest) >= length, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -29,8 +30,11 @@ type group struct {
 	db    *database
 	topic *topic
 	name  string
-	env   []string
-	admin *kadm.Client
+	// Where members find the database, and what else they find.
+	databaseURL string
+	env         []string
+	proxied     bool // the way to the database is by this process
+	admin       *kadm.Client
 
 	members []*member
 	leaving sync.WaitGroup
@@ -42,35 +46,39 @@ type member struct {
 	admin string // host:port
 }
 
-// newGroup makes a group without members, which has committed nothing.
-// databaseURL is where its members find the database, env what else they find.
+// newGroup makes a group without members, which has committed nothing. env are
+// settings that its members have.
 func (b *bench) newGroup(k *kafka, d *database, t *topic, databaseURL string, env ...string) *group {
 	return &group{
 		b: b, kafka: k, db: d, topic: t, name: fmt.Sprintf("bench-%d", time.Now().UnixNano()),
-		env: append(env,
-			"KAFKA_BROKERS="+strings.Join(k.Addrs(), ","), "KAFKA_TOPIC="+t.name, "KAFKA_DEAD_LETTER_TOPIC="+deadLetterTopic,
-			"DATABASE_URL="+databaseURL,
-		),
+		env: append(kafkaEnv(k, t.name, deadLetterTopic), env...), databaseURL: databaseURL,
 		admin: kadm.NewClient(k.client),
 	}
 }
 
-// join starts a member.
+// startMember starts a consumer as a member of that group. env says what it
+// consumes.
+func (b *bench) startMember(ctx context.Context, group, databaseURL string, env []string) (*member, error) {
+	program, err := b.mailtally(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m := &member{}
+	if m.admin, err = freeAddr(); err != nil {
+		return nil, err
+	}
+	env = append([]string{"KAFKA_GROUP=" + group, "DATABASE_URL=" + databaseURL, "ADMIN_ADDR=" + m.admin}, env...)
+	m.process, err = b.start("consumer", env, program, "consumer")
+	return m, err
+}
+
+// join starts a member of g.
 func (g *group) join(ctx context.Context) error {
-	program, err := g.b.mailtally(ctx)
+	m, err := g.b.startMember(ctx, g.name, g.databaseURL, g.env)
 	if err != nil {
 		return err
 	}
-	addr, err := freeAddr()
-	if err != nil {
-		return err
-	}
-	env := append([]string{"KAFKA_GROUP=" + g.name, "ADMIN_ADDR=" + addr}, g.env...)
-	p, err := g.b.start("consumer", env, program, "consumer")
-	if err != nil {
-		return err
-	}
-	g.members = append(g.members, &member{p, addr})
+	g.members = append(g.members, m)
 	return nil
 }
 
@@ -200,7 +208,7 @@ func (g *group) tails() string {
 }
 
 // cpuTimes is the CPU time that each part of the pipe has used.
-type cpuTimes struct{ kafka, postgres, members time.Duration }
+type cpuTimes struct{ kafka, postgres, members, proxy time.Duration }
 
 func (g *group) cpuTimes() (t cpuTimes, err error) {
 	if t.kafka, err = g.kafka.cpu(); err != nil {
@@ -208,6 +216,11 @@ func (g *group) cpuTimes() (t cpuTimes, err error) {
 	}
 	if t.postgres, err = cpu(g.db.Pid()); err != nil {
 		return t, err
+	}
+	if g.proxied {
+		if t.proxy, err = ownCPU(); err != nil {
+			return t, err
+		}
 	}
 	for _, m := range g.members {
 		used, err := cpu(m.cmd.Process.Pid)
@@ -217,4 +230,13 @@ func (g *group) cpuTimes() (t cpuTimes, err error) {
 		t.members += used
 	}
 	return t, nil
+}
+
+// ownCPU is the CPU time that this process has used.
+func ownCPU() (time.Duration, error) {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return 0, fmt.Errorf("ask for the CPU time of this process: %w", err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()), nil
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -64,8 +66,7 @@ func (b *bench) drainPeer(ctx context.Context, db *database, k *kafka, p *peer, 
 	if err != nil {
 		return "", err
 	}
-	finish, err := p.waitDone(ctx, pool, program)
-	if err != nil {
+	if err := p.waitDone(ctx, pool, program); err != nil {
 		return "", err
 	}
 	after, err := peerTimes(program, db, k)
@@ -79,6 +80,10 @@ func (b *bench) drainPeer(ctx context.Context, db *database, k *kafka, p *peer, 
 	if err := end(); err != nil {
 		return "", err
 	}
+	finish, err := p.lastChange(ctx, pool)
+	if err != nil {
+		return "", err
+	}
 
 	// Those that were there at the first look are not in the time, nor are the
 	// repeats among them.
@@ -89,7 +94,7 @@ func (b *bench) drainPeer(ctx context.Context, db *database, k *kafka, p *peer, 
 	r.measured("PostgreSQL", "CPU s a million", (after.postgres-before.postgres).Seconds()/million)
 	r.measured("Kafka", "CPU s a million", (after.kafka-before.kafka).Seconds()/million)
 	r.measured("most resident", "MB", resident)
-	return p.check(ctx, pool, p)
+	return b.checked(ctx, pool, p)
 }
 
 // begin has p consume its topic from the beginning, until end is called, which
@@ -127,7 +132,7 @@ func (b *bench) warmConnect(ctx context.Context, db *database, k *kafka, p *peer
 		if _, err := p.waitCounted(ctx, pool, c.process, 1); err != nil {
 			return c, err
 		}
-		if _, err := p.waitDone(ctx, pool, c.process); err != nil {
+		if err := p.waitDone(ctx, pool, c.process); err != nil {
 			return c, err
 		}
 		if err := c.suspend(ctx); err != nil {
@@ -163,70 +168,81 @@ func (p *peer) waitCounted(ctx context.Context, pool *pgxpool.Pool, program *pro
 	}
 }
 
-// waitDone waits until all events are there and no transaction follows, and
-// gives the time of the last one. The rows are not counted as long as the
-// program works, since that would slow it: it is watched by the number of the
-// next transaction that writes. Where it stands still before, the events that
-// are missing are lost, which the check finds.
-func (p *peer) waitDone(ctx context.Context, pool *pgxpool.Pool, program *process) (time.Time, error) {
+// waitDone waits until all events are there and no transaction follows. The rows
+// are not counted as long as the program works, since that would slow it: it is
+// watched by the number of the next transaction that writes, any of the server's,
+// which at the worst has it wait for longer. Where all stands still before, the
+// events that are missing are lost, which the check finds.
+func (p *peer) waitDone(ctx context.Context, pool *pgxpool.Pool, program *process) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	var last, next int64
 	changed, counted := time.Now(), false
 	for {
 		if err := pool.QueryRow(ctx, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint").Scan(&next); err != nil {
-			return changed, fmt.Errorf("ask for the next transaction's number: %w", err)
+			return fmt.Errorf("ask for the next transaction's number: %w", err)
 		}
 		switch idle := time.Since(changed); {
 		case next != last:
 			last, changed, counted = next, time.Now(), false
 		case idle > standstill:
-			return changed, nil
+			return nil
 		case idle > quiet && !counted:
 			counted = true // once is enough, as long as nothing is written
 			var n int
 			if err := pool.QueryRow(ctx, p.counted).Scan(&n); err != nil {
-				return changed, fmt.Errorf("count the events: %w", err)
+				return fmt.Errorf("count the events: %w", err)
 			}
 			if n >= p.events {
-				return changed, nil
+				return nil
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-program.done:
-			return changed, fmt.Errorf("it ended: %s", program.tail())
+			return fmt.Errorf("it ended: %s", program.tail())
 		case <-ctx.Done():
-			return changed, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
 
+// lastChange is when the last of the events was committed.
+func (p *peer) lastChange(ctx context.Context, pool *pgxpool.Pool) (at time.Time, err error) {
+	if err := pool.QueryRow(ctx, "SELECT max(pg_xact_commit_timestamp(xmin)) FROM "+p.table).Scan(&at); err != nil {
+		return at, fmt.Errorf("ask for the time of the last event: %w", err)
+	}
+	return at, nil
+}
+
 // killPeers has all of them work off their topics once more, at the same time,
-// kills each half way, starts another, and says how the final rows are.
+// kills each half way, starts another, and says how the final rows are. That
+// there is a note on each does not depend on the others, nor on the error.
 func (b *bench) killPeers(ctx context.Context, db *database, all []*peer) ([]string, error) {
+	notes := slices.Repeat([]string{"not known, the test failed"}, len(all))
 	pool, err := b.peerTables(ctx, db)
 	if err != nil {
-		return nil, err
+		return notes, err
 	}
 	defer pool.Close()
-	notes := make([]string, len(all))
-	running, ctx := errgroup.WithContext(ctx)
+	var running sync.WaitGroup
+	failures := make([]error, len(all))
 	for i, p := range all {
-		running.Go(func() error {
-			note, err := p.killed(ctx, pool, fmt.Sprint("peers-killed-", i))
+		running.Go(func() {
+			note, err := b.killed(ctx, pool, p, fmt.Sprint("peers-killed-", i))
 			if err != nil {
-				return fmt.Errorf("%s: %w", p.name, err)
+				failures[i] = fmt.Errorf("%s, killed half way: %w", p.name, err)
+				return
 			}
 			notes[i] = note
-			return nil
 		})
 	}
-	return notes, running.Wait()
+	running.Wait()
+	return notes, errors.Join(failures...)
 }
 
 // killed has p work off its topic, with a kill half way.
-func (p *peer) killed(ctx context.Context, pool *pgxpool.Pool, group string) (string, error) {
+func (b *bench) killed(ctx context.Context, pool *pgxpool.Pool, p *peer, group string) (string, error) {
 	first, err := p.start(ctx, group)
 	if err != nil {
 		return "", err
@@ -241,12 +257,10 @@ func (p *peer) killed(ctx context.Context, pool *pgxpool.Pool, group string) (st
 		return "", err
 	}
 	defer second.kill()
-	// It waits for the first one's session to end.
-	if _, err := p.waitCounted(ctx, pool, second, p.events); err != nil {
+	// It waits for the first one's session to end, which is shorter than a
+	// standstill.
+	if err := p.waitDone(ctx, pool, second); err != nil {
 		return "", err
 	}
-	if _, err := p.waitDone(ctx, pool, second); err != nil {
-		return "", err
-	}
-	return p.check(ctx, pool, p)
+	return b.checked(ctx, pool, p)
 }

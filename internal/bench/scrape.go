@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -17,6 +18,8 @@ type metricFamilies map[string]*dto.MetricFamily
 
 // scrape reads the member's metrics in the format that has native histograms.
 func (m *member) scrape(ctx context.Context) (metricFamilies, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.admin+"/metrics", nil)
 	if err != nil {
 		return nil, err
@@ -27,6 +30,9 @@ func (m *member) scrape(ctx context.Context) (metricFamilies, error) {
 		return nil, err
 	}
 	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("read %s: %s", request.URL, response.Status)
+	}
 	families := make(metricFamilies)
 	decoder := expfmt.NewDecoder(response.Body, expfmt.ResponseFormat(response.Header))
 	for {
@@ -50,13 +56,24 @@ func (f metricFamilies) sum(name string) (total float64) {
 	return total
 }
 
+// histogram gives one without labels.
+func (f metricFamilies) histogram(name string) (*dto.Histogram, error) {
+	series := f[name].GetMetric()
+	if len(series) != 1 || series[0].GetHistogram() == nil {
+		return nil, fmt.Errorf("no histogram %s without labels", name)
+	}
+	return series[0].GetHistogram(), nil
+}
+
 // native gives a native histogram without labels.
 func (f metricFamilies) native(name string) (nativeHistogram, error) {
-	series := f[name].GetMetric()
-	if len(series) != 1 || series[0].GetHistogram().Schema == nil {
-		return nativeHistogram{}, fmt.Errorf("no native histogram %s", name)
+	h, err := f.histogram(name)
+	if err != nil {
+		return nativeHistogram{}, err
 	}
-	h := series[0].GetHistogram()
+	if h.Schema == nil {
+		return nativeHistogram{}, fmt.Errorf("%s is no native histogram", name)
+	}
 	n := nativeHistogram{schema: h.GetSchema(), zero: int64(h.GetZeroCount()), buckets: make(map[int32]int64)}
 	index, count, k := int32(0), int64(0), 0
 	for _, span := range h.GetPositiveSpan() {
@@ -102,13 +119,21 @@ func (h nativeHistogram) minus(o nativeHistogram) nativeHistogram {
 	return h
 }
 
+// count is the number of all values.
+func (h nativeHistogram) count() int64 {
+	total := h.zero
+	for _, n := range h.buckets {
+		total += n
+	}
+	return total
+}
+
 // quantile supposes that values are spread evenly, by their logarithms, over a
 // bucket.
 func (h nativeHistogram) quantile(q float64) float64 {
-	least, most, total := int32(math.MaxInt32), int32(math.MinInt32), h.zero
-	for i, n := range h.buckets {
+	least, most, total := int32(math.MaxInt32), int32(math.MinInt32), h.count()
+	for i := range h.buckets {
 		least, most = min(least, i), max(most, i)
-		total += n
 	}
 	rank := q * float64(total)
 	below := float64(h.zero)

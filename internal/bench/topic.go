@@ -2,17 +2,23 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/tracking"
 )
 
 const deadLetterTopic = "dead-letter"
+
+// kafkaText is what package apachekafka runs.
+const kafkaText = "Apache Kafka with one broker and one replica unless it says otherwise, so that acks=all is the acknowledgement of one; a heap of 512 MB, the serial collector, 2 network and 4 I/O threads; writes without fsync, as Kafka's are by default; group.initial.rebalance.delay.ms=0."
 
 // topic is one that holds the webhooks of events, as the producer writes them.
 type topic struct {
@@ -34,34 +40,40 @@ func producedRecord(topic string, e *tracking.Event, received time.Time) *kgo.Re
 }
 
 // createTopics makes an empty topic, and the one for dead letters that every
-// member wants to see.
-func createTopics(ctx context.Context, client *kgo.Client, partitions int, name string) error {
+// mailtally wants to see, which may be there already.
+func createTopics(ctx context.Context, client *kgo.Client, partitions int, name, deadLetter string) error {
 	admin := kadm.NewClient(client)
 	if _, err := admin.CreateTopic(ctx, int32(partitions), -1, nil, name); err != nil {
 		return fmt.Errorf("create topic %q: %w", name, err)
 	}
-	topics, err := admin.ListTopics(ctx, deadLetterTopic)
-	if err == nil && topics[deadLetterTopic].Err != nil {
-		_, err = admin.CreateTopic(ctx, 1, -1, nil, deadLetterTopic)
-	}
-	if err != nil {
-		return fmt.Errorf("create topic %q: %w", deadLetterTopic, err)
+	if _, err := admin.CreateTopic(ctx, 1, -1, nil, deadLetter); err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		return fmt.Errorf("create topic %q: %w", deadLetter, err)
 	}
 	return nil
+}
+
+// kafkaEnv has a mailtally use these topics.
+func kafkaEnv(k *kafka, topic, deadLetter string) []string {
+	return []string{
+		"KAFKA_BROKERS=" + strings.Join(k.Addrs(), ","), "KAFKA_TOPIC=" + topic, "KAFKA_DEAD_LETTER_TOPIC=" + deadLetter,
+		"LOG_FORMAT=text",
+	}
 }
 
 // fill makes a topic and has it hold the webhooks of events.
 func fill(ctx context.Context, client *kgo.Client, name string, partitions int, events []tracking.Event) (*topic, error) {
 	t := &topic{name: name, events: events, partitions: make([][]int32, partitions)}
-	if err := createTopics(ctx, client, partitions, name); err != nil {
+	if err := createTopics(ctx, client, partitions, name, deadLetterTopic); err != nil {
 		return nil, err
 	}
 	return t, t.produce(ctx, client, 0)
 }
 
-// produce writes the topic's webhooks, with the defaults of kgo, and so the
-// producer's: its partitioning by key and its compression. They come at a rate,
-// as received now; or all at once if that is 0, as received when they should.
+// produce writes the topic's webhooks, partitioned by key and compressed as the
+// producer does it. They come at a rate, as received now; or all at once if that
+// is 0, as received when they should. All at once they come faster than any
+// gateway takes them in, and wait for each other as long as kgo has them by
+// default, the producer's for a millisecond: its batches are smaller.
 func (t *topic) produce(ctx context.Context, client *kgo.Client, perSecond int) error {
 	at := make([]struct {
 		partition int32

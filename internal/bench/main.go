@@ -40,6 +40,7 @@ func parts() []part {
 	return []part{
 		{"apply", "events to committed rows: the usual ways, mailtally, and COPY as the limit", apply, false},
 		{"growth", "the same from nothing to tens of millions of events", growth, false},
+		{"settings", "what settings of PostgreSQL are worth", measureSettings, false},
 		{"hot", "one email with up to a million opens and clicks", hot, false},
 		{"pipe", "webhook bodies in Kafka to committed rows, by the real consumer", pipe, true},
 		{"far", "the same with a database 10 ms away", far, true},

@@ -38,6 +38,7 @@ type database struct {
 	*localpg.Server
 	admin *pgxpool.Pool
 	dir   string
+	extra map[string]string // settings that differ from the usual ones
 	log   *slog.Logger
 }
 
@@ -54,7 +55,7 @@ func (b *bench) postgres(ctx context.Context, name string, extra map[string]stri
 	if err != nil {
 		return nil, err
 	}
-	d := &database{Server: server, dir: dir, log: b.log}
+	d := &database{Server: server, dir: dir, extra: extra, log: b.log}
 	if d.admin, err = connect(ctx, server.URL("postgres"), 2); err != nil {
 		d.stop()
 		return nil, err
@@ -105,15 +106,18 @@ func (d *database) fresh(ctx context.Context, connections int32) (*pgxpool.Pool,
 
 // another makes the database with that name anew, without any tables.
 func (d *database) another(ctx context.Context, name string, connections int32) (*pgxpool.Pool, error) {
-	for _, sql := range []string{
+	statements := []string{
 		"DROP DATABASE IF EXISTS %[1]s WITH (FORCE)",
 		"CREATE DATABASE %[1]s",
+	}
+	if d.extra["wal_compression"] == "" {
 		// The best that the server's build offers; a server without LZ4 has pglz.
-		`DO $$ BEGIN
+		statements = append(statements, `DO $$ BEGIN
 			EXECUTE format('ALTER DATABASE %[1]s SET wal_compression = %%L',
 				(SELECT CASE WHEN 'lz4' = ANY (enumvals) THEN 'lz4' ELSE 'on' END FROM pg_settings WHERE name = 'wal_compression'));
-		END $$`,
-	} {
+		END $$`)
+	}
+	for _, sql := range statements {
 		if _, err := d.admin.Exec(ctx, fmt.Sprintf(sql, name)); err != nil {
 			return nil, fmt.Errorf("make a fresh database: %w", err)
 		}

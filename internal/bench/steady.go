@@ -17,13 +17,13 @@ const steadyFrom = 1_100_000
 // is shorter. Many are of emails that began before; and some are repeats of what
 // came before, which here come for the first time.
 func steady(n int, now time.Time) []tracking.Event {
-	s := newStreamer(pace{200 * time.Microsecond, 1e6, 1e4, 1e6}, now.Add(-time.Hour)) // stream's
+	s := newStreamer(streamPace, now.Add(-time.Hour))
 	for range steadyFrom {
 		s.next()
 	}
 	events := make([]tracking.Event, n)
 	for i := range events {
-		events[i] = *s.next().event
+		events[i] = s.next().delivered()
 	}
 	return events
 }

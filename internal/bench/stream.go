@@ -29,7 +29,7 @@ import (
 // an email's events within a few thousand.)
 func stream(n int, now time.Time) []tracking.Event {
 	// In this month or the one before, which have partitions.
-	s := newStreamer(pace{200 * time.Microsecond, 1e6, 1e4, 1e6}, now.Add(-time.Hour))
+	s := newStreamer(streamPace, now.Add(-time.Hour))
 	s.most = n
 	events := make([]tracking.Event, n)
 	for i := range events {
@@ -37,6 +37,8 @@ func stream(n int, now time.Time) []tracking.Event {
 	}
 	return events
 }
+
+var streamPace = pace{200 * time.Microsecond, 1e6, 1e4, 1e6}
 
 // pace is how far apart a streamer's deliveries are.
 type pace struct {

@@ -98,6 +98,33 @@ func (g *growing) point(ctx context.Context) (p point, err error) {
 	return p, err
 }
 
+// awaitCheckpoint waits until the checkpoint that is under way after the last
+// step, if there is one, is complete: it ends a cycle. The server takes its time,
+// most of checkpoint_timeout.
+func (g *growing) awaitCheckpoint(ctx context.Context) error {
+	last := len(g.steps)
+	if int(g.steps[last-1].end.checkpoints-g.start.checkpoints) <= len(g.cycles(last)) {
+		return nil
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		p, err := g.point(ctx)
+		if err != nil {
+			return err
+		}
+		if end := &g.steps[last-1].end; p.redo != end.redo {
+			end.redo = p.redo
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // took is the time of the steps from from to to, without it.
 func (g *growing) took(from, to int) (total time.Duration) {
 	for _, s := range g.steps[from:to] {

@@ -167,6 +167,11 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 			b.log.Info("grown", "millions", step+1, "copied", one == g.copied, "events/s", number(one.steps[step].rate()))
 		}
 	}
+	if b.full && !beside {
+		if err := g.ours.awaitCheckpoint(ctx); err != nil {
+			return g, err
+		}
+	}
 	if g.ours.wrong, err = wrongCounts(ctx, pool, want, ourTallies); err != nil {
 		return g, err
 	}

@@ -33,20 +33,21 @@ type part struct {
 	name, about string
 	run         func(context.Context, *bench) error
 	linux       bool // works there only: it needs /proc, or epoll
+	long        bool // left out of a short run, unless asked for
 }
 
 // parts are all there are, in the order of the report.
 func parts() []part {
 	return []part{
-		{"apply", "events to committed rows: the usual ways, mailtally, and COPY as the limit", apply, false},
-		{"growth", "the same from nothing to tens of millions of events", growth, false},
-		{"settings", "what settings of PostgreSQL are worth", measureSettings, false},
-		{"hot", "one email with up to a million opens and clicks", hot, false},
-		{"pipe", "webhook bodies in Kafka to committed rows, by the real consumer", pipe, true},
-		{"far", "the same with a database 10 ms away", far, true},
-		{"peers", "what a team would otherwise write or run for the same job", peers, true},
-		{"gateway", "webhooks acknowledged a second, and time to the answer", gatewayPart, true},
-		{"delay", "time from a webhook to its committed row", delayPart, true},
+		{name: "apply", about: "events to committed rows: the usual ways, mailtally, and COPY as the limit", run: apply},
+		{name: "growth", about: "the same from nothing to tens of millions of events", run: growth},
+		{name: "hot", about: "one email with up to a million opens and clicks", run: hot},
+		{name: "pipe", about: "webhook bodies in Kafka to committed rows, by the real consumer", run: pipe, linux: true},
+		{name: "far", about: "the same with a database 10 ms away", run: far, linux: true},
+		{name: "peers", about: "what a team would otherwise write or run for the same job", run: peers, linux: true},
+		{name: "gateway", about: "webhooks acknowledged a second, and time to the answer", run: gatewayPart, linux: true},
+		{name: "delay", about: "time from a webhook to its committed row", run: delayPart, linux: true},
+		{name: "settings", about: "what settings of PostgreSQL are worth", run: measureSettings, long: true},
 	}
 }
 
@@ -91,13 +92,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			if p.linux {
 				about += " (Linux only)"
 			}
+			if p.long {
+				about += " (with -full, or asked for)"
+			}
 			fmt.Fprintf(stderr, "  %-10s %s\n", p.name, about)
 		}
 	}
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	chosen, left, err := choose(*only, runtime.GOOS)
+	chosen, left, err := choose(*only, *full, runtime.GOOS)
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 2
@@ -173,9 +177,12 @@ func dataDir(parent string) (string, error) {
 
 // choose gives the parts with the names of list. If that is "" they are all that
 // work on the system, and left are the others.
-func choose(list, system string) (chosen, left []part, err error) {
+func choose(list string, full bool, system string) (chosen, left []part, err error) {
 	if list == "" {
 		for _, p := range parts() {
+			if p.long && !full {
+				continue
+			}
 			if p.linux && system != "linux" {
 				left = append(left, p)
 			} else {

@@ -19,12 +19,13 @@ func TestChoose(t *testing.T) {
 	for _, c := range []struct{ list, system, chosen, left, err string }{
 		{"", "linux", all, "", ""},
 		{"", "darwin", "apply growth hot", "pipe far peers gateway delay", ""},
+		{"settings", "darwin", "settings", "", ""},
 		{"hot, apply", "darwin", "hot apply", "", ""},
 		{"delay", "linux", "delay", "", ""},
 		{"apply,delay", "darwin", "", "", "the part delay works on Linux only, and this is darwin"},
 		{"apply,no", "linux", "", "", `no part "no": see -help`},
 	} {
-		chosen, left, err := choose(c.list, c.system)
+		chosen, left, err := choose(c.list, false, c.system)
 		if got := names(chosen); got != c.chosen {
 			t.Errorf("%q on %s: parts %q, want %q", c.list, c.system, got, c.chosen)
 		}
@@ -34,6 +35,9 @@ func TestChoose(t *testing.T) {
 		if (err == nil) != (c.err == "") || err != nil && err.Error() != c.err {
 			t.Errorf("%q on %s: error %v, want %q", c.list, c.system, err, c.err)
 		}
+	}
+	if chosen, _, err := choose("", true, "linux"); err != nil || names(chosen) != all+" settings" {
+		t.Errorf("at full length: parts %q, %v, want also settings", names(chosen), err)
 	}
 }
 

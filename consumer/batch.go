@@ -10,8 +10,8 @@ import (
 )
 
 // shareFrom is from how many records in hand on a batch is shared among the
-// writers: each transaction costs round trips and a commit, so that fewer are
-// better off in one.
+// writers. With fewer, all go to the first one: each transaction costs round trips
+// and a commit, and nobody is faster for having a part of few.
 const shareFrom = 2_000
 
 // batch is what one poll brought.
@@ -24,7 +24,8 @@ type batch struct {
 	done   context.Context // ends when all shares are worked off
 	end    context.CancelFunc
 	decide sync.Once
-	taken  bool // or else left as it is
+	before *batch // in hand; nil if there is none, or once this one is decided
+	taken  bool   // or else left as it is
 }
 
 // share is a writer's part of a batch.
@@ -35,11 +36,16 @@ type share struct {
 }
 
 // newBatch decodes records and shares them out by their keys, so that an email's
-// events are one writer's: two would wait for each other at the email's row.
+// events of a batch are one writer's: two would wait for each other at the email's
+// row, as they do, now and then, when a batch that is shared follows one that is
+// not.
 func (c *Consumer) newBatch(fetches kgo.Fetches, inHand []*batch) *batch {
 	b := &batch{records: fetches.NumRecords()}
 	if b.records == 0 {
 		return b
+	}
+	if n := len(inHand); n > 0 {
+		b.before = inHand[n-1]
 	}
 	writers := 1
 	if before, _ := size(inHand); before+b.records >= shareFrom {
@@ -85,11 +91,15 @@ func (b *batch) wait() { <-b.done.Done() }
 func (b *batch) isDone() bool { return b.done.Err() != nil }
 
 // take tells whether the batch is to be worked off. The first of its writers to
-// ask decides for all: if a rebalance has come to wait, it is left as it is, for
-// whoever gets its partitions. Were only some of its shares left, their records
-// would bring those of the others with them, in between, to be consumed again.
+// ask decides for all, and for those before it: if a rebalance has come to wait,
+// it is left as it is, for whoever gets its partitions. Were only some of its
+// shares left, or a batch before it, those records would bring the others with
+// them, to be consumed again.
 func (b *batch) take(yield *atomic.Bool) bool {
-	b.decide.Do(func() { b.taken = !yield.Load() })
+	b.decide.Do(func() {
+		b.taken = (b.before == nil || b.before.take(yield)) && !yield.Load()
+		b.before = nil
+	})
 	return b.taken
 }
 

@@ -43,11 +43,16 @@ const (
 	defaultMaxBatch = 10_000
 	defaultWriters  = 4
 
-	// What is in hand at the most: so many times MaxBatch, but no poll more once the
-	// webhooks come to so many bytes. Each writer has a transaction in work then and
-	// one that waits. Of a webhook its event stays, about half a kilobyte.
-	maxInHand      = 4
-	maxBytesInHand = 64 << 20
+	// No more is polled while so many times MaxBatch are in hand, or webhooks of so
+	// many bytes, or so many batches, tiny as they may be. Of a webhook its event
+	// stays, about half a kilobyte.
+	maxInHand        = 4
+	maxBytesInHand   = 64 << 20
+	maxBatchesInHand = 256
+
+	// letGoInterval is how often a member that always has something in hand finishes
+	// it all. (kgo counts polls up to the next AllowRebalance, in 32 bits.)
+	letGoInterval = time.Hour
 
 	// batchTimeout bounds the work on what a writer takes at once. After it come at
 	// the most ten seconds in which the store looks into what happened. When a
@@ -68,8 +73,9 @@ const (
 
 	// stopTimeout bounds what a stopping member spends on what is in hand, and
 	// then on leaving its group.
-	stopTimeout  = 10 * time.Second
-	leaveTimeout = 5 * time.Second
+	stopTimeout       = 9 * time.Second
+	lastCommitTimeout = 2 * time.Second
+	leaveTimeout      = 3 * time.Second
 
 	// What is fetched ahead of the batches in hand: so much compressed, as it lies
 	// in Kafka, from so many brokers at once. Webhooks are several times as large
@@ -95,8 +101,9 @@ type Consumer struct {
 	assigned        assignment
 	abort           context.CancelFunc // ends what Close would wait for
 
-	// keepRecords is set when PostgreSQL has refused an event for good, until there
-	// is none in hand any more: its record is wanted for the dead letter.
+	// keepRecords is set when PostgreSQL has refused an event for good, until all in
+	// hand is finished and no such event among it: its record is wanted for the dead
+	// letter.
 	keepRecords atomic.Bool
 
 	// yield asks Run to let go of what it has: a rebalance of the group waits, a

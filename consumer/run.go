@@ -14,9 +14,10 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Run consumes until ctx ends, then finishes what is in hand, commits it, leaves
-// the group and returns: within stopTimeout and leaveTimeout. Errors of Kafka and
-// PostgreSQL do not end it; it waits for them to pass.
+// Run consumes until ctx ends, then finishes what writers have begun, commits it,
+// leaves the group and returns: within stopTimeout, and a few seconds each for
+// what became of a lost commit, for the offsets and for leaving. Errors of Kafka
+// and PostgreSQL do not end it; it waits for them to pass.
 func (c *Consumer) Run(ctx context.Context) {
 	defer c.Close()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -39,9 +40,10 @@ func (c *Consumer) Run(ctx context.Context) {
 	// Several batches are in hand, the oldest first: while writers are busy with
 	// those, more is polled and handed to them, and each takes all that waits for it
 	// into its next transaction. So transactions grow by themselves, with the load
-	// and with a database that is slow or far away, and an event waits for no more
-	// than the one before.
+	// and with a database that is slow or far away, and no event waits for others to
+	// come.
 	var inHand []*batch
+	allowed := time.Now() // when a rebalance could come last
 	for ctx.Err() == nil || len(inHand) > 0 {
 		// A rebalance of the group waits from here …
 		newest, err := c.poll(ctx, inHand)
@@ -53,7 +55,7 @@ func (c *Consumer) Run(ctx context.Context) {
 		for done < len(inHand) && inHand[done].isDone() {
 			done++
 		}
-		if err == nil && ctx.Err() == nil && !c.yield.Load() {
+		if err == nil && ctx.Err() == nil && !c.yield.Load() && time.Since(allowed) < letGoInterval {
 			// Nobody has left anything of what is done, or yield would be set.
 			if c.settle(work, inHand[:done]...); done > 0 {
 				pause.Reset()
@@ -67,10 +69,11 @@ func (c *Consumer) Run(ctx context.Context) {
 			b.wait()
 		}
 		progress, failure := c.settle(work, inHand...)
-		inHand = nil
-		c.yield.Store(false)
+		c.keepRecords.Store(failure != nil && c.keepRecords.Load() || refused(inHand))
+		inHand, allowed = nil, time.Now()
 		c.client.AllowRebalance() // … to here.
-		if progress > 0 {
+		c.yield.Store(false)
+		if progress {
 			pause.Reset()
 		}
 		c.renewTopic(err)
@@ -105,26 +108,21 @@ func (c *Consumer) poll(ctx context.Context, inHand []*batch) (*batch, error) {
 		ctx = waiting
 	}
 	fetches := c.client.PollRecords(ctx, c.maxBatch)
-	b := c.newBatch(fetches, inHand)
-	if ctx.Err() != nil { // kgo reports it as an error of the fetch
-		return b, nil
-	}
-	return b, fetchError(fetches)
+	return c.newBatch(fetches, inHand), fetchError(fetches)
 }
 
 // full tells whether no more should be taken in hand.
 func (c *Consumer) full(inHand []*batch) bool {
 	records, bytes := size(inHand)
-	return records >= maxInHand*c.maxBatch || bytes >= maxBytesInHand
+	return records >= maxInHand*c.maxBatch || bytes >= maxBytesInHand || len(inHand) >= maxBatchesInHand
 }
 
 // settle commits the offsets behind what is done of batches, which are all that
 // is in hand of their partitions up to their last records, and has the rest
-// fetched again by the next poll.
-func (c *Consumer) settle(ctx context.Context, batches ...*batch) (done int, err error) {
+// fetched again by the next poll. progress says that something was done.
+func (c *Consumer) settle(ctx context.Context, batches ...*batch) (progress bool, err error) {
 	type span struct{ from, to, left *item } // left: the first that is not done
 	partitions := make(map[int32]*span)
-	refused := false
 	for _, b := range batches {
 		for _, s := range b.shares {
 			err = errors.Join(err, s.err)
@@ -141,10 +139,7 @@ func (c *Consumer) settle(ctx context.Context, batches ...*batch) (done int, err
 				if p.to.before(i) {
 					p.to = i
 				}
-				refused = refused || i.why != nil && i.why.Reason == tracking.Refused
-				if i.done {
-					done++
-				} else if p.left == nil || i.before(p.left) {
+				if !i.done && (p.left == nil || i.before(p.left)) {
 					p.left = i
 				}
 			}
@@ -159,7 +154,7 @@ func (c *Consumer) settle(ctx context.Context, batches ...*batch) (done int, err
 			last, epoch = p.left.offset-1, p.left.epoch
 			rewind[n] = kgo.EpochOffset{Epoch: epoch, Offset: p.left.offset}
 		}
-		if last >= p.from.offset {
+		if p.left == nil || p.from.before(p.left) {
 			through = append(through, &kgo.Record{Topic: c.topic, Partition: n, LeaderEpoch: epoch, Offset: last})
 		}
 	}
@@ -167,10 +162,20 @@ func (c *Consumer) settle(ctx context.Context, batches ...*batch) (done int, err
 	if len(rewind) > 0 {
 		// A rebalance waits meanwhile, so these partitions are ours.
 		c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: rewind})
-	} else if done > 0 && !refused {
-		c.keepRecords.Store(false)
 	}
-	return done, err
+	return len(through) > 0, err
+}
+
+// refused tells whether PostgreSQL has refused an event of batches for good.
+func refused(batches []*batch) bool {
+	for _, b := range batches {
+		for _, s := range b.shares {
+			if slices.ContainsFunc(s.items, func(i item) bool { return i.why != nil && i.why.Reason == tracking.Refused }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // commit commits the offsets behind records. Where that fails no harm is done:
@@ -180,7 +185,11 @@ func (c *Consumer) commit(ctx context.Context, records []*kgo.Record) {
 	if len(records) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	timeout := commitTimeout
+	if ctx.Err() != nil { // the member stops, and what was done in time is committed
+		timeout = lastCommitTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	if err := c.client.CommitRecords(ctx, records...); err != nil {
 		c.log.Warn("offsets not committed: the records will be consumed again and come out as duplicates", "error", err)
@@ -192,6 +201,9 @@ func (c *Consumer) commit(ctx context.Context, records []*kgo.Record) {
 func fetchError(fetches kgo.Fetches) error {
 	var errs []error
 	fetches.EachError(func(topic string, partition int32, err error) {
+		if errors.Is(err, context.Canceled) { // the poll was to wait no longer
+			return
+		}
 		errs = append(errs, fmt.Errorf("fetch from topic %q partition %d: %w", topic, partition, err))
 	})
 	return errors.Join(errs...)

@@ -15,7 +15,7 @@ import (
 // usual size are within it.
 const transactionBytes = 16 << 20
 
-// writer applies its shares, all that wait for it at once.
+// writer applies its shares, as many at once as fit into a transaction.
 type writer struct {
 	*Consumer
 	limit int // of events in the next transaction: maxBatch, or less after hard ones
@@ -38,7 +38,7 @@ func (c *Consumer) startWriters(ctx context.Context) (stop func()) {
 	for _, w := range c.writers {
 		running.Go(func() {
 			for {
-				shares := w.takeAll()
+				shares := w.take()
 				if len(shares) == 0 {
 					return
 				}
@@ -66,15 +66,21 @@ func (w *writer) give(s *share) {
 	w.more.Signal()
 }
 
-// takeAll waits for shares and takes them; there are none any more if it has none.
-func (w *writer) takeAll() []*share {
+// take waits for shares and takes the oldest, up to maxBatch records of them or one;
+// there are none any more if it has none.
+func (w *writer) take() []*share {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for len(w.waiting) == 0 && !w.ended {
 		w.more.Wait()
 	}
-	shares := w.waiting
-	w.waiting = nil
+	n, records := 0, 0
+	for n < len(w.waiting) && (n == 0 || records+len(w.waiting[n].items) <= w.maxBatch) {
+		records += len(w.waiting[n].items)
+		n++
+	}
+	shares := w.waiting[:n:n]
+	w.waiting = w.waiting[n:]
 	return shares
 }
 
@@ -110,7 +116,7 @@ func (w *writer) work(ctx context.Context, shares []*share) {
 // the next batch does not start over.
 func (w *writer) workOff(ctx context.Context, items []*item) error {
 	for len(items) > 0 {
-		n := w.take(items)
+		n := w.fit(items)
 		alone, err := w.apply(ctx, items[:n])
 		var refusal *tracking.RefusedError
 		switch {
@@ -143,8 +149,8 @@ func (w *writer) workOff(ctx context.Context, items []*item) error {
 	return nil
 }
 
-// take is how many of items go into the next transaction.
-func (w *writer) take(items []*item) int {
+// fit is how many of items go into the next transaction.
+func (w *writer) fit(items []*item) int {
 	n, bytes := 0, 0
 	for n < min(w.limit, len(items)) && (n == 0 || bytes < transactionBytes) {
 		bytes += items[n].bytes

@@ -20,5 +20,5 @@
 // None of this rests on a lock of ours or on an isolation level above READ
 // COMMITTED. It rests on one conditional statement, INSERT … ON CONFLICT DO
 // UPDATE … WHERE the row has counted none of these events; see the comments in
-// apply.go.
+// upsert.go.
 package tracking

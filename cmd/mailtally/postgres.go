@@ -56,7 +56,7 @@ func openPool(ctx context.Context, url string, writers int, reg prometheus.Regis
 	if err != nil {
 		return nil, err
 	}
-	if !strings.Contains(url, "pool_max_conns=") {
+	if said, err := pgconn.ParseConfig(url); err == nil && said.RuntimeParams["pool_max_conns"] == "" {
 		config.MaxConns = max(config.MaxConns, int32(writers)+2)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)

@@ -9,9 +9,10 @@
 -- A value that another server gave, as after a restore, may lie in the future:
 -- then the email's events take the long way until hashes move again.
 --
--- While the columns change nobody can read or write the table: so this does not
--- wait for long, with everybody else behind it, and finds crowded emails by their
--- hashes rather than look through all rows. Where it fails, run it again.
+-- While the columns change nobody can read or write the table: so this waits for
+-- five seconds at the most, with everybody else behind it, and finds crowded emails
+-- by their hashes, all of which are read once, rather than by looking through all
+-- rows. Where it fails, run it again.
 SET LOCAL lock_timeout = '5s';
 ALTER TABLE mailtally.email ADD COLUMN moved_by xid8;
 UPDATE mailtally.email e

@@ -222,7 +222,7 @@ func (g *growing) walOfCycles(middle int) row {
 	r := row{Name: "WAL bytes an event, whole cycles"}
 	last := len(g.steps)
 	ends := append([]point{g.start}, g.cycles(last)...)
-	// The last one that began may not be complete.
+	// One that began in the last steps may be under way, but for awaitCheckpoint.
 	if begun := int(g.steps[last-1].end.checkpoints - g.start.checkpoints); begun > len(ends) {
 		r.Note = fmt.Sprintf("not known: %d checkpoints began, of which the steps show %d", begun, len(ends)-1)
 		return r

@@ -42,7 +42,7 @@ func growth(ctx context.Context, b *bench) error {
 		upTo, show, extra = 50*growthStep, 5, nil
 		notice = "Before the first delivery max_wal_size of WAL is written, so that segments are there to be used again, as on a server that has run for a while: new files are slower, and would make the early figures worse than the late ones."
 	}
-	alone, err := b.grow(ctx, "growth", upTo, extra, false)
+	alone, err := b.grow(ctx, growthRun{name: "growth", upTo: upTo, extra: extra, wholeCycles: b.full})
 	// What there is, also after an error.
 	t := table{Part: "growth", Title: "from nothing to " + millions(upTo), Text: fmt.Sprintf(growthText, millions(upTo), undisturbedText, settingsText, notice)}
 	var bars []bar
@@ -66,7 +66,7 @@ func growth(ctx context.Context, b *bench) error {
 	if upTo = 2 * growthStep; b.full {
 		upTo = 25 * growthStep
 	}
-	both, err := b.grow(ctx, "growth-copy", upTo, extra, true)
+	both, err := b.grow(ctx, growthRun{name: "growth-copy", upTo: upTo, extra: extra, beside: true})
 	t = table{Part: "growth", Title: "beside COPY into a keyed table", Text: growthCopyText}
 	for i := 0; i+show <= both.steps(); i += show {
 		r, copied := both.ours.row(i, i+show), both.copied.row(i, i+show)
@@ -97,10 +97,18 @@ func (g grown) steps() int {
 	}
 }
 
-// grow applies the stream to a database until upTo deliveries are in it, and if
-// beside is set copies it into another as well, in turns.
-func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[string]string, beside bool) (g grown, err error) {
-	d, err := b.postgres(ctx, name, extra)
+// growthRun is a database that is to grow.
+type growthRun struct {
+	name        string
+	upTo        int               // deliveries
+	extra       map[string]string // settings
+	beside      bool              // copy the stream into another one as well, in turns
+	wholeCycles bool              // wait for the checkpoint that is under way in the end
+}
+
+// grow applies the stream to a fresh database.
+func (b *bench) grow(ctx context.Context, run growthRun) (g grown, err error) {
+	d, err := b.postgres(ctx, run.name, run.extra)
 	if err != nil {
 		return g, err
 	}
@@ -112,7 +120,7 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 	defer pool.Close()
 	g.ours = &growing{d: d, pool: pool, sizes: ourSizes}
 	all := []*growing{g.ours}
-	if beside {
+	if run.beside {
 		other, err := d.another(ctx, "copied", int32(growthSize.writers))
 		if err != nil {
 			return g, err
@@ -140,7 +148,7 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 
 	s := newStreamer(growthPace, time.Now().Add(-growthStart))
 	var want tallies
-	for step := range upTo / growthStep {
+	for step := range run.upTo / growthStep {
 		before := d.cpuSeconds()
 		events := make([]tracking.Event, growthStep)
 		var spared []tracking.Event
@@ -149,13 +157,13 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 			events[i] = a.delivered()
 			if !a.repeat {
 				want.add(a.event)
-				if beside {
+				if run.beside {
 					spared = append(spared, *a.event)
 				}
 			}
 		}
 		g.ours.work = applyWork(pool, events)
-		if beside {
+		if run.beside {
 			g.copied.work = copyWork(g.copied.pool, spared)
 		}
 		g.ours.work.paused = d.cpuSeconds() - before
@@ -167,7 +175,7 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 			b.log.Info("grown", "millions", step+1, "copied", one == g.copied, "events/s", number(one.steps[step].rate()))
 		}
 	}
-	if b.full && !beside {
+	if run.wholeCycles {
 		if err := g.ours.awaitCheckpoint(ctx); err != nil {
 			return g, err
 		}
@@ -176,9 +184,9 @@ func (b *bench) grow(ctx context.Context, name string, upTo int, extra map[strin
 		return g, err
 	}
 	if g.ours.wrong != "" {
-		b.wrong(name + ": " + g.ours.wrong)
+		b.wrong(run.name + ": " + g.ours.wrong)
 	}
-	if beside {
+	if run.beside {
 		g.copied.wrong, err = wrongCounts(ctx, g.copied.pool, want, copiedTallies)
 	}
 	return g, err

@@ -21,9 +21,9 @@ func changedSettings() []setting {
 	return []setting{
 		{"as here", nil},
 		{"shared_buffers = 128MB (the default)", map[string]string{"shared_buffers": "128MB"}},
-		{"max_wal_size = 1GB (the default)", map[string]string{"max_wal_size": "1GB", "min_wal_size": "80MB"}},
+		{"max_wal_size = 1GB, min_wal_size = 80MB (the defaults)", map[string]string{"max_wal_size": "1GB", "min_wal_size": "80MB"}},
 		{"wal_compression = off (the default)", map[string]string{"wal_compression": "off"}},
-		{"both: max_wal_size = 1GB, wal_compression = off", map[string]string{"max_wal_size": "1GB", "min_wal_size": "80MB", "wal_compression": "off"}},
+		{"all three of these", map[string]string{"max_wal_size": "1GB", "min_wal_size": "80MB", "wal_compression": "off"}},
 		{"synchronous_commit = off (a crash loses the last commits)", map[string]string{"synchronous_commit": "off"}},
 	}
 }
@@ -39,7 +39,7 @@ func measureSettings(ctx context.Context, b *bench) error {
 	for round := range b.rounds {
 		for i := range list {
 			i = (i + round) % len(list)
-			g, err := b.grow(ctx, fmt.Sprintf("settings-%d-%d", round, i), upTo, list[i].extra, false)
+			g, err := b.grow(ctx, growthRun{name: fmt.Sprintf("settings-%d-%d", round, i), upTo: upTo, extra: list[i].extra})
 			if err != nil {
 				return fmt.Errorf("%s: %w", list[i].name, err)
 			}

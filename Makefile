@@ -46,8 +46,8 @@ fuzz: ## fuzz each target for a minute
 
 .PHONY: bench
 bench: ## measure everything in its short form: ten minutes, with Apache Kafka (needs a JDK 17 and Maven)
-	cd internal/bench && go run . $(if $(PARTS),-parts $(PARTS))
+	cd internal/bench && go run . $(if $(PARTS),-parts $(PARTS)) $(if $(DIR),-dir $(DIR))
 
 .PHONY: bench-full
 bench-full: ## measure everything at full length: an hour or two
-	cd internal/bench && go run . -full $(if $(PARTS),-parts $(PARTS))
+	cd internal/bench && go run . -full $(if $(PARTS),-parts $(PARTS)) $(if $(DIR),-dir $(DIR))

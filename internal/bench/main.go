@@ -136,7 +136,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			b.log.Error("part failed", "part", p.name, "error", err)
 			b.report.failed(p.name, err)
 		}
-		b.log.Info("part ended", "part", p.name, "took", time.Since(start).Round(time.Second).String())
+		b.log.Info("part ended", "part", p.name, "took", time.Since(start).Round(time.Second).String(), "results", *out)
 		// After each part: a run that is interrupted keeps what it has.
 		if err := b.report.write(*out); err != nil {
 			b.log.Error("report not written", "error", err)

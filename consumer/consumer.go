@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -62,6 +63,7 @@ const (
 	// stuck.
 	batchTimeout     = 30 * time.Second
 	commitTimeout    = 10 * time.Second
+	commitRetry      = time.Second
 	rebalanceTimeout = 2 * time.Minute
 
 	// sessionTimeout is how long a member that was killed keeps its partitions.
@@ -99,6 +101,8 @@ type Consumer struct {
 	metrics         *metrics
 	log             *slog.Logger
 	assigned        assignment
+	offsets         offsets
+	committing      sync.WaitGroup
 	abort           context.CancelFunc // ends what Close would wait for
 
 	// keepRecords is set when PostgreSQL has refused an event for good, until all in
@@ -123,6 +127,7 @@ func New(o Options) (*Consumer, error) {
 		metrics:         newMetrics(o.Registerer),
 		log:             o.Logger,
 		seed:            maphash.MakeSeed(),
+		offsets:         newOffsets(),
 	}
 	if c.maxBatch == 0 {
 		c.maxBatch = defaultMaxBatch

@@ -46,6 +46,7 @@ func (c *Consumer) unassign(message string, partitions []int32) {
 	if len(partitions) == 0 {
 		return
 	}
+	c.offsets.drop(partitions)
 	c.assigned.mu.Lock()
 	defer c.assigned.mu.Unlock()
 	for _, p := range partitions {

@@ -38,6 +38,23 @@ func TestConsumer_KafkaAway(t *testing.T) {
 	}
 }
 
+// Offsets that Kafka did not take are committed again, without a record that makes
+// the member do so.
+func TestConsumer_RepeatsAFailedCommit(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	fault := s.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: group, Count: 2, Err: kerr.RebalanceInProgress})
+	m := s.start(&tracking.Store{Pool: s.pool})
+	s.produce(webhook(uuid.New(), tracking.Opened, 1))
+	s.until("a commit to fail", func() bool { return fault.Hits() > 0 })
+	s.committed() // though no other record comes
+	m.stop()
+	s.reconciled(m)
+	if n := sum(t, "mailtally_events_consumed_total", m); n != 1 {
+		t.Errorf("%d events consumed, want 1", n)
+	}
+}
+
 // The lag is the records behind the committed offset, also for a group that has
 // never committed and after retention has removed what was not consumed.
 func TestConsumer_Lag(t *testing.T) {

@@ -33,6 +33,7 @@ func (c *Consumer) Run(ctx context.Context) {
 	lagging, stopLag := context.WithCancel(ctx)
 	lagStopped := c.watchLag(lagging)
 	defer func() { stopLag(); lagStopped() }()
+	defer c.committing.Wait()
 	defer c.startWriters(work)()
 
 	pause := backoff.NewExponentialBackOff() // from half a second, growing by half, each ± 50 %
@@ -57,7 +58,8 @@ func (c *Consumer) Run(ctx context.Context) {
 		}
 		if err == nil && ctx.Err() == nil && !c.yield.Load() && time.Since(allowed) < letGoInterval {
 			// Nobody has left anything of what is done, or yield would be set.
-			if c.settle(work, inHand[:done]...); done > 0 {
+			if done > 0 {
+				c.settle(work, c.commitMeanwhile, inHand[:done]...)
 				pause.Reset()
 				inHand = slices.Clone(inHand[done:])
 			}
@@ -68,7 +70,7 @@ func (c *Consumer) Run(ctx context.Context) {
 		for _, b := range inHand {
 			b.wait()
 		}
-		progress, failure := c.settle(work, inHand...)
+		progress, failure := c.settle(work, c.commitNow, inHand...)
 		c.keepRecords.Store(failure != nil && c.keepRecords.Load() || refused(inHand))
 		inHand, allowed = nil, time.Now()
 		c.client.AllowRebalance() // … to here.
@@ -106,6 +108,10 @@ func (c *Consumer) poll(ctx context.Context, inHand []*batch) (*batch, error) {
 		defer cancel()
 		defer context.AfterFunc(inHand[0].done, cancel)()
 		ctx = waiting
+	} else if len(c.offsets.pending()) > 0 { // a commit has failed
+		waiting, cancel := context.WithTimeout(ctx, commitRetry)
+		defer cancel()
+		ctx = waiting
 	}
 	fetches := c.client.PollRecords(ctx, c.maxBatch)
 	return c.newBatch(fetches, inHand), fetchError(fetches)
@@ -117,10 +123,10 @@ func (c *Consumer) full(inHand []*batch) bool {
 	return records >= maxInHand*c.maxBatch || bytes >= maxBytesInHand || len(inHand) >= maxBatchesInHand
 }
 
-// settle commits the offsets behind what is done of batches, which are all that
-// is in hand of their partitions up to their last records, and has the rest
+// settle has the offsets committed behind what is done of batches, which are all
+// that is in hand of their partitions up to their last records, and has the rest
 // fetched again by the next poll. progress says that something was done.
-func (c *Consumer) settle(ctx context.Context, batches ...*batch) (progress bool, err error) {
+func (c *Consumer) settle(ctx context.Context, commit func(context.Context), batches ...*batch) (progress bool, err error) {
 	type span struct{ from, to, left *item } // left: the first that is not done
 	partitions := make(map[int32]*span)
 	for _, b := range batches {
@@ -146,7 +152,7 @@ func (c *Consumer) settle(ctx context.Context, batches ...*batch) (progress bool
 		}
 	}
 
-	var through []*kgo.Record // the last of each partition that may be committed
+	through := make(map[int32]*kgo.Record) // the last of each partition that may be committed
 	rewind := make(map[int32]kgo.EpochOffset)
 	for n, p := range partitions {
 		last, epoch := p.to.offset, p.to.epoch
@@ -155,10 +161,11 @@ func (c *Consumer) settle(ctx context.Context, batches ...*batch) (progress bool
 			rewind[n] = kgo.EpochOffset{Epoch: epoch, Offset: p.left.offset}
 		}
 		if p.left == nil || p.from.before(p.left) {
-			through = append(through, &kgo.Record{Topic: c.topic, Partition: n, LeaderEpoch: epoch, Offset: last})
+			through[n] = &kgo.Record{Topic: c.topic, Partition: n, LeaderEpoch: epoch, Offset: last}
 		}
 	}
-	c.commit(ctx, through)
+	c.offsets.add(through)
+	commit(ctx)
 	if len(rewind) > 0 {
 		// A rebalance waits meanwhile, so these partitions are ours.
 		c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: rewind})
@@ -178,30 +185,12 @@ func refused(batches []*batch) bool {
 	return false
 }
 
-// commit commits the offsets behind records. Where that fails no harm is done:
-// the next commit of the partition covers it, or another member applies the
-// records again, to no effect.
-func (c *Consumer) commit(ctx context.Context, records []*kgo.Record) {
-	if len(records) == 0 {
-		return
-	}
-	timeout := commitTimeout
-	if ctx.Err() != nil { // the member stops, and what was done in time is committed
-		timeout = lastCommitTimeout
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
-	defer cancel()
-	if err := c.client.CommitRecords(ctx, records...); err != nil {
-		c.log.Warn("offsets not committed: the records will be consumed again and come out as duplicates", "error", err)
-	}
-}
-
 // fetchError joins the errors of partitions that brought no records. kgo goes on
 // by itself; the error makes the loop pause, rather than spin.
 func fetchError(fetches kgo.Fetches) error {
 	var errs []error
 	fetches.EachError(func(topic string, partition int32, err error) {
-		if errors.Is(err, context.Canceled) { // the poll was to wait no longer
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) { // the poll was to wait no longer
 			return
 		}
 		errs = append(errs, fmt.Errorf("fetch from topic %q partition %d: %w", topic, partition, err))

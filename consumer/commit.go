@@ -39,8 +39,15 @@ func (o *offsets) drop(partitions []int32) {
 	}
 }
 
-// pending are those that are not committed.
-func (o *offsets) pending() map[int32]*kgo.Record {
+// pending tells whether there are any.
+func (o *offsets) pending() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.through) > 0
+}
+
+// all are those there are.
+func (o *offsets) all() map[int32]*kgo.Record {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return maps.Clone(o.through)
@@ -62,7 +69,7 @@ func (c *Consumer) commit(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	records := c.offsets.pending()
+	records := c.offsets.all()
 	if len(records) == 0 {
 		return
 	}
@@ -76,8 +83,8 @@ func (c *Consumer) commit(ctx context.Context) {
 // commitMeanwhile commits what is pending, unless that is being done. It does not
 // wait for it.
 func (c *Consumer) commitMeanwhile(ctx context.Context) {
-	if len(c.offsets.busy) > 0 {
-		return // what is pending now is for the next time
+	if len(c.offsets.busy) > 0 || !c.offsets.pending() {
+		return // what comes to be pending meanwhile is for the next time
 	}
 	c.committing.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, commitTimeout)

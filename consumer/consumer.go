@@ -63,7 +63,7 @@ const (
 	// stuck.
 	batchTimeout     = 30 * time.Second
 	commitTimeout    = 10 * time.Second
-	commitRetry      = time.Second
+	commitRetry      = time.Second // and how long a rebalance may wait for the end of a poll
 	rebalanceTimeout = 2 * time.Minute
 
 	// sessionTimeout is how long a member that was killed keeps its partitions.

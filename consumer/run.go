@@ -62,8 +62,10 @@ func (c *Consumer) Run(ctx context.Context) {
 				c.settle(work, c.commitMeanwhile, inHand[:done]...)
 				pause.Reset()
 				inHand = slices.Clone(inHand[done:])
+			} else {
+				c.commitMeanwhile(work) // what has failed
 			}
-			if len(inHand) > 0 {
+			if len(inHand) > 0 || c.offsets.pending() {
 				continue
 			}
 		}
@@ -108,7 +110,7 @@ func (c *Consumer) poll(ctx context.Context, inHand []*batch) (*batch, error) {
 		defer cancel()
 		defer context.AfterFunc(inHand[0].done, cancel)()
 		ctx = waiting
-	} else if len(c.offsets.pending()) > 0 { // a commit has failed
+	} else if c.offsets.pending() {
 		waiting, cancel := context.WithTimeout(ctx, commitRetry)
 		defer cancel()
 		ctx = waiting

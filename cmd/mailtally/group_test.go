@@ -89,14 +89,14 @@ func TestGroup_TakeoverAndReconciliation(t *testing.T) {
 	second := join(t, with(environ, "DATABASE_URL", u.String()))
 	second.line(second.stderr, `"partitions assigned".*"owned":6}`)
 	database.Away(true)
-	for _, m := range []*member{first, second} {
-		eventually(t, func() error {
-			if numbers(t, m)("mailtally_apply_retries_total") == 0 {
-				return fmt.Errorf("a member has nothing to retry")
-			}
-			return nil
-		})
-	}
+	// Not until each has a batch to retry: one whose commit was cut off asks how that
+	// ended, and would give up, and count its events as duplicates, half a minute later.
+	eventually(t, func() error {
+		if database.Refused() < 4 {
+			return fmt.Errorf("the members hardly try to reach the database")
+		}
+		return nil
+	})
 	database.Away(false)
 	eventually(t, func() error {
 		if numbers(t, second)("mailtally_events_applied_total") == 0 {
@@ -146,7 +146,7 @@ func TestGroup_TakeoverAndReconciliation(t *testing.T) {
 		}
 	}
 	// Each of them would agree at nothing, too.
-	for _, name := range []string{"mailtally_events_duplicate_total", "mailtally_events_dropped_total", "mailtally_first_clicks_total", "mailtally_apply_retries_total"} {
+	for _, name := range []string{"mailtally_events_duplicate_total", "mailtally_events_dropped_total", "mailtally_first_clicks_total"} {
 		if n(name) == 0 {
 			t.Errorf("%s is 0: nothing was tried", name)
 		}

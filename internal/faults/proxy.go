@@ -17,6 +17,7 @@ type Proxy struct {
 	mu          sync.Mutex
 	connections map[net.Conn]bool
 	away        bool
+	refused     int
 	onRequest   func([]byte) bool
 	onResponse  func([]byte) bool
 }
@@ -51,6 +52,13 @@ func (p *Proxy) Away(away bool) {
 			c.Close()
 		}
 	}
+}
+
+// Refused is how many connections were refused while the target was away.
+func (p *Proxy) Refused() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.refused
 }
 
 // OnRequest has f look at what clients send, chunk by chunk as it is read. Where
@@ -91,6 +99,9 @@ func (p *Proxy) accept() {
 func (p *Proxy) add(pair ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.away {
+		p.refused++
+	}
 	for _, c := range pair {
 		if p.away {
 			c.Close()

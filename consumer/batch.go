@@ -39,7 +39,8 @@ type share struct {
 // events of a batch are one writer's: two would wait for each other at the email's
 // row, as they do, now and then, when a batch that is shared follows one that is
 // not.
-func (c *Consumer) newBatch(fetches kgo.Fetches, inHand []*batch) *batch {
+// inHand has so many records.
+func (c *Consumer) newBatch(fetches kgo.Fetches, inHand []*batch, records int) *batch {
 	b := &batch{records: fetches.NumRecords()}
 	if b.records == 0 {
 		return b
@@ -48,7 +49,7 @@ func (c *Consumer) newBatch(fetches kgo.Fetches, inHand []*batch) *batch {
 		b.before = inHand[n-1]
 	}
 	writers := 1
-	if before, _ := size(inHand); before+b.records >= shareFrom {
+	if records+b.records >= shareFrom {
 		writers = len(c.writers)
 	}
 	b.shares = make([]*share, writers)

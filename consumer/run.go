@@ -98,11 +98,12 @@ func (c *Consumer) Run(ctx context.Context) {
 // hand it waits for no longer than the oldest of that is in work, and what it
 // gives may be empty.
 func (c *Consumer) poll(ctx context.Context, inHand []*batch) (*batch, error) {
+	records, bytes := size(inHand)
 	if len(inHand) > 0 {
 		if c.yield.Load() {
 			return new(batch), nil
 		}
-		if c.full(inHand) {
+		if records >= maxInHand*c.maxBatch || bytes >= maxBytesInHand || len(inHand) >= maxBatchesInHand {
 			inHand[0].wait()
 			return new(batch), nil
 		}
@@ -116,13 +117,7 @@ func (c *Consumer) poll(ctx context.Context, inHand []*batch) (*batch, error) {
 		ctx = waiting
 	}
 	fetches := c.client.PollRecords(ctx, c.maxBatch)
-	return c.newBatch(fetches, inHand), fetchError(fetches)
-}
-
-// full tells whether no more should be taken in hand.
-func (c *Consumer) full(inHand []*batch) bool {
-	records, bytes := size(inHand)
-	return records >= maxInHand*c.maxBatch || bytes >= maxBytesInHand || len(inHand) >= maxBatchesInHand
+	return c.newBatch(fetches, inHand, records), fetchError(fetches)
 }
 
 // settle has the offsets committed behind what is done of batches, which are all

@@ -140,8 +140,8 @@ func (s *Store) timeout() time.Duration { return cmp.Or(s.statementTimeout, defa
 //
 // The first tries every email at once. What it did not change holds at least one
 // of the events already, or is full, or has become so by this batch, or had hashes
-// moved meanwhile: few, and locked by now. The second pass asks which of their events are new and applies
-// those; nobody can come between, so it cannot fail to.
+// moved meanwhile: few, and locked by now. The second pass asks which of their
+// events are new and applies those; nobody can come between, so it cannot fail to.
 func (b *batch) tally(ctx context.Context, settings string) error {
 	all := deltas(sortedKeys(b.events), b.events)
 	var rest []key

@@ -1,0 +1,161 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mailtally/mailtally/internal/bench/child"
+)
+
+// patience is for what has to happen; it is never waited for in full.
+const patience = time.Minute
+
+// mailtally is the binary under test, built as it is shipped.
+var mailtally string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "mailtally-deploy-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	mailtally = filepath.Join(dir, "mailtally")
+	build := exec.Command("go", "build", "-trimpath", "-o", mailtally, "./cmd/mailtally")
+	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "%v: %v\n%s", build, err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// program finds what the Debian package of that name installs. A test that needs
+// it fails where it is missing; none is skipped.
+func program(t *testing.T, name, debianPackage string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("this test needs %s: apt-get install %s (%v)", name, debianPackage, err)
+	}
+	return path
+}
+
+// process is a program that runs until the test ends.
+type process struct {
+	*child.Process
+	name   string
+	output string // the file it writes to
+}
+
+// start runs a program with that environment, and no other.
+func start(t *testing.T, environ []string, path string, args ...string) *process {
+	t.Helper()
+	name := filepath.Base(path)
+	output, err := os.CreateTemp(t.TempDir(), name+"-*.log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer output.Close()
+	cmd := exec.Command(path, args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}, environ...)
+	cmd.Stdout, cmd.Stderr = output, output
+	running, err := child.Start(cmd)
+	if err != nil {
+		t.Fatalf("start %s: %v", path, err)
+	}
+	p := &process{running, name, output.Name()}
+	t.Cleanup(func() {
+		p.stop()
+		if t.Failed() {
+			t.Logf("%s %q printed:\n%s", name, args, p.printed())
+		}
+	})
+	return p
+}
+
+// stop ends it as its operator would, and kills it if it does not end.
+func (p *process) stop() {
+	p.Signal(syscall.SIGTERM)
+	select {
+	case <-p.Done():
+	case <-time.After(patience):
+		p.Kill()
+	}
+}
+
+// printed is what it has written so far.
+func (p *process) printed() string {
+	text, err := os.ReadFile(p.output)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// await tries until try succeeds. It is for what another process has to do, which
+// tells nobody when it has.
+func await(t *testing.T, what string, try func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatalf("%s: %v", what, t.Context().Err())
+		}
+	}
+}
+
+// get is the body of an answer of 200.
+func get(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: %s: %s", url, resp.Status, body)
+	}
+	return body, nil
+}
+
+// freeAddr is an address on loopback that was free a moment ago, for a program
+// that cannot choose one and say which.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

@@ -1,0 +1,117 @@
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// prometheus is a running Prometheus.
+type prometheus struct {
+	*process
+	addr string
+}
+
+// startPrometheus runs Debian's Prometheus with that configuration, whose relative
+// paths start at the folder deploy/prometheus, and returns when it is ready.
+func startPrometheus(t *testing.T, config string) *prometheus {
+	t.Helper()
+	dir := t.TempDir()
+	// Beside the rules, where the relative paths of a configuration start.
+	for _, pattern := range []string{"prometheus/*.yml"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	file := filepath.Join(dir, "test.yml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &prometheus{addr: freeAddr(t)}
+	p.process = start(t, nil, program(t, "prometheus", "prometheus"),
+		"--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.addr)
+	await(t, "Prometheus starts", func() error {
+		select {
+		case <-p.Done():
+			t.Fatalf("it ended: %v", p.Err())
+		default:
+		}
+		_, err := get(t.Context(), "http://"+p.addr+"/-/ready")
+		return err
+	})
+	return p
+}
+
+// sample is a series' value at the time of a query.
+type sample struct {
+	Metric map[string]string
+	Value  float64
+}
+
+// query asks for the value of an expression now.
+func (p *prometheus) query(t *testing.T, expression string) ([]sample, error) {
+	t.Helper()
+	body, err := get(t.Context(), "http://"+p.addr+"/api/v1/query?query="+url.QueryEscape(expression))
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Data struct {
+			ResultType string
+			Result     json.RawMessage
+		}
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, err
+	}
+	type series struct {
+		Metric map[string]string
+		Value  point
+	}
+	var list []series
+	if answer.Data.ResultType == "scalar" {
+		list = make([]series, 1)
+		err = json.Unmarshal(answer.Data.Result, &list[0].Value)
+	} else {
+		err = json.Unmarshal(answer.Data.Result, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", expression, err, body)
+	}
+	samples := make([]sample, len(list))
+	for i, s := range list {
+		samples[i] = sample{s.Metric, s.Value.value}
+	}
+	return samples, nil
+}
+
+// point is a time and a value, as Prometheus' API writes them.
+type point struct {
+	at    time.Time
+	value float64
+}
+
+func (p *point) UnmarshalJSON(text []byte) error {
+	var seconds float64
+	var value string
+	if err := json.Unmarshal(text, &[]any{&seconds, &value}); err != nil {
+		return err
+	}
+	p.at = time.UnixMilli(int64(seconds * 1000))
+	_, err := fmt.Sscan(value, &p.value)
+	return err
+}

@@ -1,0 +1,112 @@
+package deploy
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+// expression is something that is asked of Prometheus.
+type expression struct {
+	where  string // who asks
+	text   string // in PromQL, without Grafana's variables
+	parsed parser.Expr
+}
+
+// substitute gives Grafana's variables the values that it would: "All" for those that
+// can be chosen, and intervals that suit a Prometheus that has just started.
+var substitute = strings.NewReplacer(
+	"$__rate_interval", "10s", "$__range", "1m", "$group", ".*", "$instance", ".*")
+
+// panelExpressions are the queries of all panels and annotations.
+func panelExpressions(t *testing.T) []*expression {
+	t.Helper()
+	var all []*expression
+	for _, d := range dashboards(t) {
+		for _, p := range d.Panels {
+			for _, q := range p.Targets {
+				all = append(all, &expression{where: fmt.Sprintf("%s, %q, %s", d.file, p.Title, q.RefID), text: q.Expr})
+			}
+		}
+		for _, a := range d.Annotations.List {
+			all = append(all, &expression{where: fmt.Sprintf("%s, annotation %q", d.file, a.Name), text: a.Target.Expr})
+		}
+	}
+	parse(t, all)
+	return all
+}
+
+// ruleExpressions are those of all rules.
+func ruleExpressions(t *testing.T) []*expression {
+	t.Helper()
+	var all []*expression
+	eachRule(t, func(rule rulefmt.Rule) {
+		all = append(all, &expression{where: "rule " + rule.Record + rule.Alert, text: rule.Expr})
+	})
+	parse(t, all)
+	return all
+}
+
+func parse(t *testing.T, all []*expression) {
+	t.Helper()
+	for _, e := range all {
+		e.text = substitute.Replace(e.text)
+		if strings.Contains(e.text, "$") {
+			t.Fatalf("%s: a variable that the test does not know: %s", e.where, e.text)
+		}
+		var err error
+		if e.parsed, err = parser.NewParser(parser.Options{}).ParseExpr(e.text); err != nil {
+			t.Fatalf("%s: %v: %s", e.where, err, e.text)
+		}
+	}
+}
+
+// selectors are the selections of series that node makes, without offsets.
+func selectors(node parser.Node) []*parser.VectorSelector {
+	var found []*parser.VectorSelector
+	parser.Inspect(node, func(node parser.Node, _ []parser.Node) error {
+		if s, ok := node.(*parser.VectorSelector); ok {
+			found = append(found, &parser.VectorSelector{Name: s.Name, LabelMatchers: s.LabelMatchers})
+		}
+		return nil
+	})
+	return found
+}
+
+// takenForGranted are the labels, by metric, that an expression names: those it
+// selects, aggregates and joins by.
+func takenForGranted(expr parser.Expr) map[string][]string {
+	named := make(map[string][]string)
+	add := func(node parser.Node, labels ...string) {
+		for _, s := range selectors(node) {
+			named[s.Name] = append(named[s.Name], labels...)
+		}
+	}
+	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.VectorSelector:
+			for _, m := range n.LabelMatchers {
+				if m.Name != model.MetricNameLabel {
+					add(n, m.Name)
+				}
+			}
+		case *parser.AggregateExpr:
+			add(n, n.Grouping...)
+		case *parser.BinaryExpr:
+			if n.VectorMatching != nil {
+				add(n, n.VectorMatching.MatchingLabels...)
+			}
+		}
+		return nil
+	})
+	for metric, labels := range named {
+		slices.Sort(labels)
+		named[metric] = slices.Compact(labels)
+	}
+	return named
+}

@@ -15,7 +15,7 @@ func TestDashboardsFollowGrafanasSchema(t *testing.T) {
 	npm := program(t, "npm", "npm")
 	program(t, "node", "nodejs")
 	dir := t.TempDir()
-	for _, pattern := range []string{"schema/*.js*", "schema/*.ts", "schema/.npmrc", "dashboards/*.json"} {
+	for _, pattern := range []string{"schema/*.js*", "schema/*.ts", "schema/.[gn]*", "dashboards/*.json"} {
 		files, err := filepath.Glob("grafana/" + pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: no files: %v", pattern, err)

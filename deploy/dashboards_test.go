@@ -153,7 +153,12 @@ func TestColorsMeanTheSameEverywhere(t *testing.T) {
 // Grafana finds the files that it is given, and the dashboards their data source.
 func TestGrafanaIsProvisioned(t *testing.T) {
 	var sources struct {
-		Datasources []struct{ Name, UID, Type string }
+		Datasources []struct {
+			Type, UID string
+			JSONData  struct {
+				TimeInterval string `yaml:"timeInterval"`
+			} `yaml:"jsonData"`
+		}
 	}
 	readYAML(t, "grafana/provisioning/datasources/prometheus.yml", &sources)
 	if len(sources.Datasources) != 1 || sources.Datasources[0].Type != "prometheus" {
@@ -164,6 +169,16 @@ func TestGrafanaIsProvisioned(t *testing.T) {
 		if v.Name != "datasource" || v.Current.Value != sources.Datasources[0].UID {
 			t.Errorf("%s asks %q by default, not %q", d.file, v.Current.Value, sources.Datasources[0].UID)
 		}
+	}
+	var prometheus struct {
+		Global struct {
+			ScrapeInterval string `yaml:"scrape_interval"`
+		}
+	}
+	readYAML(t, "prometheus/prometheus.yml", &prometheus)
+	// $__rate_interval is made from it: too short a one, and rates have no data.
+	if got, want := sources.Datasources[0].JSONData.TimeInterval, prometheus.Global.ScrapeInterval; got != want {
+		t.Errorf("Grafana is told that Prometheus scrapes every %q, and it does every %q", got, want)
 	}
 	var dashboards struct {
 		Providers []struct {

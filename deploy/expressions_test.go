@@ -68,22 +68,36 @@ func parse(t *testing.T, all []*expression) {
 
 // selectors are the selections of series that node makes, without offsets.
 func selectors(node parser.Node) []*parser.VectorSelector {
+	return selected(node, func(parser.Node) bool { return true })
+}
+
+// selected are the selections that node makes in those of its parts that are entered.
+func selected(node parser.Node, enter func(parser.Node) bool) []*parser.VectorSelector {
+	if s, ok := node.(*parser.VectorSelector); ok {
+		return []*parser.VectorSelector{{Name: s.Name, LabelMatchers: s.LabelMatchers}}
+	}
 	var found []*parser.VectorSelector
-	parser.Inspect(node, func(node parser.Node, _ []parser.Node) error {
-		if s, ok := node.(*parser.VectorSelector); ok {
-			found = append(found, &parser.VectorSelector{Name: s.Name, LabelMatchers: s.LabelMatchers})
+	for child := range parser.ChildrenIter(node) {
+		if enter(child) {
+			found = append(found, selected(child, enter)...)
 		}
-		return nil
-	})
+	}
 	return found
 }
 
 // takenForGranted are the labels, by metric, that an expression names: those it
 // selects, aggregates and joins by.
 func takenForGranted(expr parser.Expr) map[string][]string {
+	filters := make(map[parser.Node]bool) // whose series are compared, and not passed on
+	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		if b, ok := node.(*parser.BinaryExpr); ok && (b.Op == parser.LAND || b.Op == parser.LUNLESS) {
+			filters[b.RHS] = true
+		}
+		return nil
+	})
 	named := make(map[string][]string)
-	add := func(node parser.Node, labels ...string) {
-		for _, s := range selectors(node) {
+	add := func(of []*parser.VectorSelector, labels ...string) {
+		for _, s := range of {
 			named[s.Name] = append(named[s.Name], labels...)
 		}
 	}
@@ -92,14 +106,14 @@ func takenForGranted(expr parser.Expr) map[string][]string {
 		case *parser.VectorSelector:
 			for _, m := range n.LabelMatchers {
 				if m.Name != model.MetricNameLabel {
-					add(n, m.Name)
+					add(selectors(n), m.Name)
 				}
 			}
 		case *parser.AggregateExpr:
-			add(n, n.Grouping...)
+			add(selected(n.Expr, func(part parser.Node) bool { return !filters[part] }), n.Grouping...)
 		case *parser.BinaryExpr:
 			if n.VectorMatching != nil {
-				add(n, n.VectorMatching.MatchingLabels...)
+				add(selectors(n), n.VectorMatching.MatchingLabels...)
 			}
 		}
 		return nil

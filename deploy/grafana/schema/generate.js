@@ -1,7 +1,13 @@
 // Writes each dashboard as a TypeScript literal of the type that it has to have: in
 // a literal, a property that the type does not know is an error. Lines are the
 // dashboard's own, so that the compiler's errors point at them.
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { defaultDashboard } from "@grafana/schema";
 
 const from = "../dashboards/";

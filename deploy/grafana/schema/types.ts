@@ -22,7 +22,9 @@ type Json<T> = unknown extends T
         : T;
 
 /** With is T with other types for some of its properties, which stay optional or not. */
-type With<T, Changes> = { [K in keyof T]: K extends keyof Changes ? Changes[K] : T[K] };
+type With<T, Changes> = {
+  [K in keyof T]: K extends keyof Changes ? Changes[K] : T[K];
+};
 
 type Unit = (typeof units)[keyof typeof units];
 
@@ -30,15 +32,16 @@ type Field<Custom> = With<schema.FieldConfig, { custom: Custom; unit: Unit }>;
 
 /** Property is what an override may set: a property of a field, or a custom one. */
 type Property<Custom> =
-  | { [K in keyof Field<Custom>]-?: { id: K; value: Field<Custom>[K] } }[Exclude<
-      keyof Field<Custom>,
-      "custom"
-    >]
+  | {
+      [K in keyof Field<Custom>]-?: { id: K; value: Field<Custom>[K] };
+    }[Exclude<keyof Field<Custom>, "custom">]
   | {
       [K in keyof Custom & string]-?: { id: `custom.${K}`; value: Custom[K] };
     }[keyof Custom & string];
 
-type Query = Omit<Dataquery, "_implementsDataqueryVariant" | "refId"> & { refId: string };
+type Query = Omit<Dataquery, "_implementsDataqueryVariant" | "refId"> & {
+  refId: string;
+};
 
 type Visual<Type extends string, Options, Custom = never> = With<
   schema.Panel,
@@ -71,5 +74,8 @@ type Annotation = With<schema.AnnotationQuery, { target: Query }> & {
 };
 
 export type Dashboard = Json<
-  With<schema.Dashboard, { panels: Panel[]; annotations: { list: Annotation[] } }>
+  With<
+    schema.Dashboard,
+    { panels: Panel[]; annotations: { list: Annotation[] } }
+  >
 >;

@@ -150,6 +150,30 @@ func TestColorsMeanTheSameEverywhere(t *testing.T) {
 	}
 }
 
+// The Grafana that is started is the one whose schema the dashboards are checked
+// against and written for.
+func TestGrafanaIsOneVersion(t *testing.T) {
+	var schema struct {
+		DevDependencies map[string]string `yaml:"devDependencies"`
+	}
+	readYAML(t, "grafana/schema/package.json", &schema)
+	version := schema.DevDependencies["@grafana/schema"]
+	var compose struct {
+		Services map[string]struct{ Image string }
+	}
+	readYAML(t, "../docker-compose.yml", &compose)
+	if got, want := compose.Services["grafana"].Image, "grafana/grafana:"+version; got != want {
+		t.Errorf("%s is started, and %s checked", got, want)
+	}
+	for _, d := range dashboards(t) {
+		for _, p := range d.Panels {
+			if p.Type != "row" && p.PluginVersion != version {
+				t.Errorf("%s, %q is of Grafana %q, not %s", d.file, p.Title, p.PluginVersion, version)
+			}
+		}
+	}
+}
+
 // Grafana finds the files that it is given, and the dashboards their data source.
 func TestGrafanaIsProvisioned(t *testing.T) {
 	var sources struct {

@@ -32,11 +32,13 @@ type panel struct {
 	Type        string
 	Title       string
 	Description string
-	Datasource  ref
-	Links       []link
-	GridPos     struct{ X, Y, W, H int }
-	Targets     []target
-	FieldConfig struct {
+	// PluginVersion is Grafana's: an older one would have it migrate the panel.
+	PluginVersion string
+	Datasource    ref
+	Links         []link
+	GridPos       struct{ X, Y, W, H int }
+	Targets       []target
+	FieldConfig   struct {
 		Defaults struct {
 			Unit string
 		}

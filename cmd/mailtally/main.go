@@ -23,11 +23,12 @@ func main() {
 
 const usage = `mailtally turns email providers' webhooks into numbers that are right.
 
-    mailtally dev        everything in one process, with simulated traffic: try it
-    mailtally producer   the webhook gateway: HTTP to Kafka
-    mailtally consumer   one consumer-group member: Kafka to PostgreSQL
-    mailtally migrate    create or upgrade the schema, create the topics
-    mailtally simulate   send realistic signed webhooks to a producer
+    mailtally dev          everything in one process, with simulated traffic: try it
+    mailtally producer     the webhook gateway: HTTP to Kafka
+    mailtally consumer     one consumer-group member: Kafka to PostgreSQL
+    mailtally migrate      create or upgrade the schema, create the topics
+    mailtally simulate     send realistic signed webhooks to a producer
+    mailtally healthcheck  ask a role on ADMIN_ADDR whether it is ready: for containers
 
 dev and simulate take flags: mailtally dev -h. Everything else is set by
 environment variables; the README lists them.
@@ -48,11 +49,12 @@ func (e usageError) Unwrap() error { return e.err }
 // run is the program: it returns the exit code when all it started has ended.
 func run(ctx context.Context, args []string, environ map[string]string, stdout, stderr io.Writer) int {
 	commands := map[string]func(context.Context, []string, map[string]string, io.Writer, io.Writer) error{
-		"dev":      runDev,
-		"producer": runProducer,
-		"consumer": runConsumer,
-		"migrate":  runMigrate,
-		"simulate": runSimulate,
+		"dev":         runDev,
+		"producer":    runProducer,
+		"consumer":    runConsumer,
+		"migrate":     runMigrate,
+		"simulate":    runSimulate,
+		"healthcheck": runHealthcheck,
 	}
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)

@@ -25,6 +25,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"producer", "-v"}, 2, "", `["-v"]`},
 		{[]string{"consumer", "-v"}, 2, "", `["-v"]`},
 		{[]string{"migrate", "down"}, 2, "", `["down"]`},
+		{[]string{"healthcheck", "now"}, 2, "", `["now"]`},
 		{[]string{"simulate", "-h"}, 0, "-total", ""},
 		{[]string{"simulate", "-url", "nowhere"}, 2, "", "want http://host/path"},
 		{[]string{"simulate", "-rate", "-1"}, 2, "", "rate -1"},

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/mailtally/mailtally/internal/faults"
+)
+
+// healthcheck ends with 0 while a role has all it needs, and else with 1 and what
+// is amiss.
+func TestHealthcheck(t *testing.T) {
+	t.Parallel()
+	environ := migrated(t)
+	u, err := url.Parse(environ["DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := faults.NewProxy(t, u.Host)
+	u.Host = database.Addr()
+	environ = with(environ, "DATABASE_URL", u.String())
+	member := start(t, environ, "consumer")
+	_, admin := member.addresses()
+	_, port, _ := strings.Cut(admin, ":")
+
+	want := func(when, addr string, code int, printed string) {
+		t.Helper()
+		eventually(t, func() error {
+			p := start(t, with(environ, "ADMIN_ADDR", addr), "healthcheck")
+			if got := p.wait(); got != code || !strings.Contains(p.stdout.String()+p.stderr.String(), printed) {
+				return fmt.Errorf("%s: exit code %d, want %d; it printed %q%q, want %q", when, got, code, p.stdout, p.stderr, printed)
+			}
+			return nil
+		})
+	}
+	want("ready", admin, 0, "kafka: ok\ndatabase: ok\n")
+	want("asked on all addresses", ":"+port, 0, "kafka: ok\ndatabase: ok\n")
+	database.Away(true)
+	want("without the database", admin, exitFailure, "503 Service Unavailable: kafka: ok\ndatabase: ")
+	database.Away(false)
+	want("with the database again", admin, 0, "kafka: ok\ndatabase: ok\n")
+	member.stop()
+	want("stopped", admin, exitFailure, "connection refused")
+}

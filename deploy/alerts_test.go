@@ -1,0 +1,198 @@
+package deploy
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	alertsFile  = "prometheus/alerts.yml"
+	rulesFile   = "prometheus/rules.yml"
+	runbookFile = "runbook.md"
+	runbookURL  = "https://github.com/mailtally/mailtally/blob/main/deploy/runbook.md#"
+)
+
+// rule is a recording rule or an alert, as Prometheus reads it.
+type rule struct {
+	Record, Alert, Expr string
+	Labels, Annotations map[string]string
+}
+
+// readRules reads the rules of a file.
+func readRules(t *testing.T, file string) []rule {
+	t.Helper()
+	var content struct{ Groups []struct{ Rules []rule } }
+	readYAML(t, file, &content)
+	var rules []rule
+	for _, g := range content.Groups {
+		rules = append(rules, g.Rules...)
+	}
+	if len(rules) == 0 {
+		t.Fatalf("%s has no rules", file)
+	}
+	return rules
+}
+
+func readYAML(t *testing.T, file string, content any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, content); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+}
+
+// promtool runs it, and fails if it does.
+func promtool(t *testing.T, args ...string) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), program(t, "promtool", "prometheus"), args...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Errorf("promtool %q: %v\n%s", args, err, out.Bytes())
+	}
+}
+
+// What each alert is about, by severity: those that issue and runbook promise.
+var alerts = map[string][]string{
+	"MailtallyWebhooksRefused":       {"critical", "warning"},
+	"MailtallyKafkaNotAcknowledging": {"critical"},
+	"MailtallyNoWebhooks":            {"critical"},
+	"MailtallyConsumerLagGrowing":    {"critical"},
+	"MailtallyConsumerGroupEmpty":    {"critical"},
+	"MailtallyEventsLate":            {"critical", "warning"},
+	"MailtallyDeadLetters":           {"warning"},
+	"MailtallyFirstOpensStopped":     {"warning"},
+	"MailtallyNotReconciled":         {"critical"},
+	"MailtallyDatabaseSlow":          {"warning"},
+	"MailtallyDatabaseAway":          {"critical"},
+	"MailtallyRecordsLost":           {"critical"},
+}
+
+// Each alert says how bad it is, what it means and where to read what to do, and
+// the runbook has a heading for each, and for no other.
+func TestAlertsHaveRunbook(t *testing.T) {
+	t.Parallel()
+	found := make(map[string][]string)
+	for _, r := range readRules(t, alertsFile) {
+		found[r.Alert] = append(found[r.Alert], r.Labels["severity"])
+		for _, name := range []string{"summary", "description"} {
+			if r.Annotations[name] == "" {
+				t.Errorf("%s has no %s", r.Alert, name)
+			}
+		}
+		if got, want := r.Annotations["runbook_url"], runbookURL+strings.ToLower(r.Alert); got != want {
+			t.Errorf("%s: runbook_url %s, want %s", r.Alert, got, want)
+		}
+	}
+	for name, want := range alerts {
+		if got := found[name]; !slices.Equal(got, want) {
+			t.Errorf("%s has rules of severity %q, want %q", name, got, want)
+		}
+		delete(found, name)
+	}
+	for name := range found {
+		t.Errorf("%s is in %s, and not in the list of alerts", name, alertsFile)
+	}
+
+	text, err := os.ReadFile(runbookFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	headings := make(map[string]int)
+	for _, h := range regexp.MustCompile(`(?m)^#+ (Mailtally\w+)$`).FindAllSubmatch(text, -1) {
+		headings[string(h[1])]++
+	}
+	for name := range alerts {
+		if headings[name] != 1 {
+			t.Errorf("%s has %d headings %q, want 1", runbookFile, headings[name], name)
+		}
+		delete(headings, name)
+	}
+	for name := range headings {
+		t.Errorf("%s has a heading %q, which is no alert", runbookFile, name)
+	}
+}
+
+// promtool takes the rules, and what its tests in prometheus/tests say about them
+// is so.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	promtool(t, "check", "rules", rulesFile, alertsFile)
+	files, err := filepath.Glob("prometheus/tests/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			promtool(t, "test", "rules", file)
+		})
+	}
+}
+
+// Each alert has a promtool test in which it fires, with each of its severities,
+// and tests in which it does not; and each recording rule has one.
+func TestRulesAreTested(t *testing.T) {
+	t.Parallel()
+	type expected struct {
+		Labels map[string]string `yaml:"exp_labels"`
+	}
+	type unitTests struct {
+		Tests []struct {
+			Alerts []struct {
+				Name   string     `yaml:"alertname"`
+				Alerts []expected `yaml:"exp_alerts"`
+			} `yaml:"alert_rule_test"`
+			Expressions []struct{ Expr string } `yaml:"promql_expr_test"`
+		}
+	}
+	files, err := filepath.Glob("prometheus/tests/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fires, quiet := make(map[string]int), make(map[string]int) // fires by name and severity
+	var expressions strings.Builder
+	for _, file := range files {
+		var content unitTests
+		readYAML(t, file, &content)
+		for _, test := range content.Tests {
+			for _, a := range test.Alerts {
+				if len(a.Alerts) == 0 {
+					quiet[a.Name]++
+				}
+				for _, e := range a.Alerts {
+					fires[a.Name+" "+e.Labels["severity"]]++
+				}
+			}
+			for _, e := range test.Expressions {
+				expressions.WriteString(e.Expr + "\n")
+			}
+		}
+	}
+	for name, severities := range alerts {
+		for _, severity := range severities {
+			if fires[name+" "+severity] == 0 {
+				t.Errorf("%s fires as %s in no test", name, severity)
+			}
+		}
+		if quiet[name] < 3 {
+			t.Errorf("%s has %d near misses in the tests, want 3 at least", name, quiet[name])
+		}
+	}
+	for _, r := range readRules(t, rulesFile) {
+		if !strings.Contains(expressions.String(), r.Record) {
+			t.Errorf("%s is in no test", r.Record)
+		}
+	}
+}

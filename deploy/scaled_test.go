@@ -1,0 +1,52 @@
+package deploy
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+)
+
+// duration matches those of a rules file that say how time passes: windows,
+// offsets, intervals, and how long a condition has to last. Those that are part of
+// a condition, such as a bucket's bound, are numbers and stay.
+var duration = regexp.MustCompile(`(\[|offset |interval: |for: )(\d+[smhdw])`)
+
+// scaled gives a copy of a rules file in which time passes so many times as fast,
+// and nothing else is changed: what fires after minutes fires after seconds. Each
+// of its durations is divided.
+func scaled(t *testing.T, file string, times int) string {
+	t.Helper()
+	return rewritten(t, file, func(text string) string {
+		return duration.ReplaceAllStringFunc(text, func(match string) string {
+			parts := duration.FindStringSubmatch(match)
+			d, err := model.ParseDuration(parts[2])
+			if err != nil {
+				t.Fatalf("%s: %s: %v", file, match, err)
+			}
+			return fmt.Sprintf("%s%dms", parts[1], (time.Duration(d) / time.Duration(times)).Milliseconds())
+		})
+	})
+}
+
+// rewritten gives a copy of a file that rewrite has changed.
+func rewritten(t *testing.T, file string, rewrite func(string) string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := rewrite(string(text))
+	if changed == string(text) {
+		t.Fatalf("nothing of %s was to be changed", file)
+	}
+	copied := filepath.Join(t.TempDir(), filepath.Base(file))
+	if err := os.WriteFile(copied, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}

@@ -69,12 +69,18 @@ func printTotals(w io.Writer, t simulate.Totals) {
 
 // webhookURL is the endpoint of a producer that listens on addr.
 func webhookURL(addr string) (string, error) {
+	return localURL("HTTP_ADDR", addr, "/webhooks/resend")
+}
+
+// localURL is where this machine finds path on a server that listens on addr, which
+// variable holds.
+func localURL(variable, addr, path string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", fmt.Errorf("HTTP_ADDR: %w", err)
+		return "", fmt.Errorf("%s: %w", variable, err)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port) + "/webhooks/resend", nil
+	return "http://" + net.JoinHostPort(host, port) + path, nil
 }

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// pageFiles are the live page's. It draws what the process's own /metrics says, and knows
-// nothing else.
+// pageFiles are the live page's. It draws what the process's own /metrics says, and
+// knows nothing else.
 //
 //go:embed page/*.html page/*.css page/*.js page/*.svg page/uplot/*.js page/uplot/*.css page/uplot/LICENSE
 var pageFiles embed.FS
@@ -24,6 +24,8 @@ const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img
 // mountPage serves the page at / and its parts below /page/.
 func mountPage(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { servePage(w, r, "index.html") })
+	// Neither a second address of it nor a redirection to one.
+	mux.Handle("GET /page", http.NotFoundHandler())
 	mux.Handle("GET /page/index.html", http.NotFoundHandler())
 	mux.HandleFunc("GET /page/{file...}", func(w http.ResponseWriter, r *http.Request) { servePage(w, r, r.PathValue("file")) })
 }

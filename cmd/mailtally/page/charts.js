@@ -78,10 +78,10 @@ export class Chart {
       ...this.#size(),
       legend: { show: false },
       cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
-      padding: [8, 8, 0, 0],
+      padding: [8, 14, 0, 0],
       scales: { x: { range: () => this.#trail.range() }, y: log ? logarithmic : linear },
       axes: [
-        { ...axis, size: 26, gap: 4, grid: { show: false }, splits: since, values: (u, splits) => splits.map((t) => sinceText(u.scales.x.max - t)) },
+        { ...axis, size: 30, gap: 8, grid: { show: false }, splits: since, values: (u, splits) => splits.map((t) => sinceText(u.scales.x.max - t)) },
         { ...axis, size: 58, space: 34, ...(log ? { splits: decades } : {}), values: (_, splits) => splits.map(log ? decadeText : String) },
       ],
       series: [{}, ...this.#series.map(({ color, dash }) => ({ stroke: () => css(color), width: 2, dash, points: { show: false }, spanGaps: false }))],

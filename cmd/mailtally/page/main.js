@@ -141,9 +141,9 @@ function showVerdict(counts) {
 
 function showLate(waiting) {
   const [histogram, what] = role.consumer ? ['delay', 'events'] : ['publish', 'webhooks'];
-  setText(find('late-note'), history.quantile(histogram, 0.99, WINDOW) !== null ? `or less, for 99 of 100 ${what} of the last 10 s`
-    : waiting > 0 ? `nothing was committed in the last 10 s; ${format.count(waiting)} wait`
-    : `none came in the last 10 s`);
+  setText(find('late-note'), history.quantile(histogram, 0.99, WINDOW) !== null ? `or less: 99 of 100 ${what}, last 10 s`
+    : waiting > 0 ? `none in the last 10 s; ${format.count(waiting)} wait`
+    : 'none in the last 10 s');
 }
 
 function showSince() {
@@ -175,7 +175,7 @@ poll('metrics', {
     trail.add(now, point(snapshot.counts));
     running = true;
     show();
-    setState('live', 'Live');
+    setState('live', 'Live, drawn every second');
   },
   away(since) {
     if (running) {

@@ -14,8 +14,8 @@ export const reasons = {
   bad_email_id: 'an email id that is no UUID',
   no_event_id: 'no event id came with it',
   bad_time: 'no readable time',
-  time_out_of_range: 'before the year 2000, or in the future',
-  no_provider: 'a record that names no known provider',
+  time_out_of_range: 'before the year 2000, or to come',
+  no_provider: 'names no known provider',
   refused: 'PostgreSQL refuses the row',
 };
 
@@ -23,8 +23,8 @@ export const retries = {
   connection: 'no connection to PostgreSQL',
   timeout: 'PostgreSQL took too long',
   conflict: 'two transactions met',
-  resources: 'PostgreSQL is full or overloaded',
-  schema: 'the schema is not what it should be',
+  resources: 'PostgreSQL is full or too busy',
+  schema: 'its schema is not the right one',
   dead_letter: 'Kafka did not take a dead letter',
   other: 'anything else',
 };
@@ -42,7 +42,7 @@ export const ofPart = {
 };
 
 export const times = {
-  delay: { says: 'webhook to row', part: 'consumer' },
-  publish: { says: 'Kafka has it', part: 'producer' },
-  apply: { says: 'a batch', part: 'consumer' },
+  delay: { says: 'in its row', part: 'consumer' },
+  publish: { says: 'in Kafka', part: 'producer' },
+  apply: { says: 'per batch', part: 'consumer' },
 };

@@ -65,9 +65,9 @@ func (b *browser) checkWindows(s shown, j int) {
 	for _, item := range s.Numbers {
 		window := 10
 		histogram, rest, _ := strings.Cut(item.Name, ".")
-		q := 0.0
+		var percent int
 		if item.As == "seconds" || item.As == "size" {
-			if _, err := fmt.Sscanf(rest, "p%f.%d", &q, &window); err != nil {
+			if _, err := fmt.Sscanf(rest, "p%d.%d", &percent, &window); err != nil {
 				b.t.Fatalf("%s: %v", item.Name, err)
 			}
 		}
@@ -82,10 +82,10 @@ func (b *browser) checkWindows(s shown, j int) {
 				got, err := strconv.ParseFloat(strings.ReplaceAll(item.Text, ",", ""), 64)
 				right = err == nil && math.Abs(got-value) <= 0.02+0.03*value
 			case "seconds":
-				want = append(want, seconds(quantile(histogram, q/100, from, to)))
+				want = append(want, seconds(quantile(histogram, float64(percent)/100, from, to)))
 				right = item.Text == want[len(want)-1]
 			case "size":
-				want = append(want, commas(quantile(histogram, q/100, from, to)))
+				want = append(want, commas(quantile(histogram, float64(percent)/100, from, to)))
 				right = item.Text == want[len(want)-1]
 			default:
 				right = true

@@ -102,7 +102,7 @@ func (b *browser) checkVerdict(s shown, n numbers) {
 	b.t.Helper()
 	want := "All accounted for"
 	if missing := n.counts["consumed"] - n.counts["applied"] - n.counts["duplicate"] - n.counts["dropped"]; missing != 0 {
-		want = commas(missing) + " unaccounted for"
+		want = commas(math.Abs(missing)) + " unaccounted for"
 	}
 	if s.Verdict != want {
 		b.t.Errorf("the verdict is %q, want %q", s.Verdict, want)

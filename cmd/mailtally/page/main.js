@@ -133,7 +133,7 @@ function showVerdict(counts) {
   const missing = counts.consumed - counts.applied - counts.duplicate - counts.dropped;
   const [verdict, text] = !counts.consumed ? ['wait', 'None has come yet']
     : counts.lost > 0 ? ['no', `${format.count(counts.lost)} lost`]
-    : missing !== 0 ? ['no', `${format.count(missing)} unaccounted for`]
+    : missing !== 0 ? ['no', `${format.count(Math.abs(missing))} unaccounted for`]
     : ['yes', 'All accounted for'];
   find('verdict').dataset.verdict = verdict;
   setText(find('verdict'), text);

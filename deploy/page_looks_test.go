@@ -136,7 +136,7 @@ func TestPage_Looks(t *testing.T) {
 func TestPage_Screenshot(t *testing.T) {
 	t.Parallel()
 	d := startDev(t, nil, "-rate", "300")
-	b := openPage(t, d.admin(), 1200, 905, "light")
+	b := openPage(t, d.admin(), 1200, 868, "light")
 	b.awaitScrapes(12)
 	if *screenshot != "" {
 		// Seconds that are awaited one by one: each brings a scrape.

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"sync"
@@ -148,9 +149,11 @@ func (b *browser) fault(text string) {
 func (b *browser) hear(event any) {
 	switch e := event.(type) {
 	case *runtime.EventConsoleAPICalled:
-		b.fault(fmt.Sprintf("console.%s: %+v", e.Type, e.Args))
+		args, _ := json.Marshal(e.Args)
+		b.fault(fmt.Sprintf("console.%s: %s", e.Type, args))
 	case *runtime.EventExceptionThrown:
-		b.fault(fmt.Sprintf("exception: %+v", e.ExceptionDetails))
+		details, _ := json.Marshal(e.ExceptionDetails)
+		b.fault(fmt.Sprintf("exception: %s", details))
 	case *log.EventEntryAdded:
 		b.mu.Lock()
 		away := b.away

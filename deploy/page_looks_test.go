@@ -68,6 +68,14 @@ func small(t *testing.T, img *image.NRGBA) []byte {
 	return out.Bytes()
 }
 
+// checkStill checks that nothing has moved by itself since the page was loaded.
+func (b *browser) checkStill() {
+	b.t.Helper()
+	if shifts := evaluate[[]string](b, `shifts`); len(shifts) > 0 {
+		b.t.Errorf("%d wide, the layout shifts: %q", evaluate[int](b, `innerWidth`), shifts)
+	}
+}
+
 // On a desk and on a phone, in light and in dark: nothing moves while numbers grow,
 // nothing sticks out at the side, and all is drawn.
 func TestPage_Looks(t *testing.T) {
@@ -95,9 +103,7 @@ func TestPage_Looks(t *testing.T) {
 		}
 		evaluate[any](b, `scrollTo(0, 0)`)
 		b.awaitScrapes(3)
-		if shifts := evaluate[[]string](b, `shifts`); len(shifts) > 0 {
-			t.Errorf("%s: the layout shifts: %q", name, shifts)
-		}
+		b.checkStill()
 		if wide := evaluate[int64](b, `document.documentElement.scrollWidth`); wide > test.width {
 			t.Errorf("%s: the page is %d wide", name, wide)
 		}

@@ -187,6 +187,9 @@ func TestPage_Restart(t *testing.T) {
 	if !regexp.MustCompile(`^Not reachable since \d\d:\d\d:\d\d$`).MatchString(s.State) {
 		t.Errorf("its state is %q", s.State)
 	}
+	if height := evaluate[int](b, `document.getElementById('state').offsetHeight`); height > 36 {
+		t.Errorf("its state has no room: it is %d high", height)
+	}
 	end := b.drawn(s)
 	if end != len(b.given())-1 {
 		t.Errorf("while the process is away the page shows scrape %d of %d", end, len(b.given()))
@@ -232,6 +235,7 @@ func TestPage_Restart(t *testing.T) {
 	if evaluate[int](b, `window.notReloaded ?? 0`) != 1 {
 		t.Error("the page was loaded anew")
 	}
+	b.checkStill()
 }
 
 // admin is where a role that has been started serves its admin port, as it logs.
@@ -280,7 +284,7 @@ func TestPage_Roles(t *testing.T) {
 				"Delay", "What leaves the pipe", "Lag by partition", "Dropped events, and dropped clicks", "Batches and retries"},
 			[]string{"received", "accepted", "refused", "ignored", "malformed"}},
 	} {
-		b := openPage(t, test.addr, 1200, 900, "light")
+		b := openPage(t, test.addr, 1200, 1400, "light")
 		await(t, test.role+" has something to show", func() error {
 			given := b.given()
 			if len(given) < 5 || readNumbers(t, given[len(given)-1].text).counts[test.moves] == 0 {
@@ -288,6 +292,7 @@ func TestPage_Roles(t *testing.T) {
 			}
 			return nil
 		})
+		b.checkStill()
 		s := b.read()
 		b.checkWindows(s, b.drawn(s))
 		if titles := evaluate[[]string](b, `[...document.querySelectorAll('h2')].filter((e) => e.checkVisibility()).map((e) => e.textContent)`); !slices.Equal(titles, test.titles) {

@@ -52,3 +52,7 @@ bench: ## measure everything in its short form: ten minutes, with Apache Kafka (
 .PHONY: bench-full
 bench-full: ## measure everything at full length: an hour or two
 	cd internal/bench && go run . -full $(if $(PARTS),-parts $(PARTS)) $(if $(DIR),-dir $(DIR))
+
+.PHONY: screenshot
+screenshot: ## make the README's picture of the live page (needs Chromium)
+	cd deploy && go test -count=1 -run '^TestPage_Screenshot$$' -args -screenshot page.png

@@ -31,11 +31,13 @@ func newRegistry() *prometheus.Registry {
 
 // adminHandler serves what operators ask a process:
 //
+//	/          the live page, which draws /metrics
 //	/metrics   for Prometheus
 //	/healthz   200 while the process lives: restarting it mends nothing else
 //	/readyz    200 while all it needs answers, else 503 and which part does not
 func adminHandler(reg *prometheus.Registry, checks ...check) http.Handler {
 	mux := http.NewServeMux()
+	mountPage(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {

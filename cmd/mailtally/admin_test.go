@@ -43,7 +43,7 @@ func TestAdminHandler(t *testing.T) {
 		{errors.New("gone"), "/readyz", 503, "one: gone\nother: ok\n"},
 		{errors.New("gone"), "/healthz", 200, "ok\n"},
 		{nil, "/webhooks/resend", 404, "404 page not found\n"},
-		{nil, "/", 404, "404 page not found\n"},
+		{nil, "/nothing", 404, "404 page not found\n"},
 	} {
 		broken = test.broken
 		if status, text := answer(test.path); status != test.status || text != test.text {

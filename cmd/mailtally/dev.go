@@ -112,7 +112,11 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 		})
 	}
 
-	printWelcome(stdout, c, parts, *data)
+	page, err := localURL("ADMIN_ADDR", c.AdminAddr, "/")
+	if err != nil {
+		return err
+	}
+	printWelcome(stdout, c, parts, *data, page)
 	showStatus(ctx, stdout, reg)
 	fmt.Fprintln(stdout, "stopping")
 	stopTraffic()

@@ -13,9 +13,9 @@ import (
 // statusInterval is how often dev and simulate print their numbers.
 const statusInterval = 3 * time.Second
 
-// printWelcome says what runs, and prints the environment that another terminal
-// needs to join in.
-func printWelcome(w io.Writer, c config, parts *parts, data string) {
+// printWelcome says what runs and where to watch it, and prints the environment
+// that another terminal needs to join in.
+func printWelcome(w io.Writer, c config, parts *parts, data, page string) {
 	where := " Data is temporary: gone when this ends; -data FOLDER keeps it."
 	switch {
 	case parts.broker == nil && parts.postgres == nil:
@@ -24,6 +24,7 @@ func printWelcome(w io.Writer, c config, parts *parts, data string) {
 		where = " Data is kept in " + data + "."
 	}
 	fmt.Fprintf(w, "mailtally dev: %s, a producer, %d members of group %s.%s\n\n", parts.description, devMembers, c.KafkaGroup, where)
+	fmt.Fprintf(w, "Watch it live: %s\n\n", page)
 	for _, line := range [][2]string{
 		{"KAFKA_BROKERS", strings.Join(c.KafkaBrokers, ",")},
 		{"DATABASE_URL", c.DatabaseURL},

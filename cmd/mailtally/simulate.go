@@ -68,10 +68,12 @@ func printTotals(w io.Writer, t simulate.Totals) {
 }
 
 // webhookURL is the endpoint of a producer that listens on addr.
-func webhookURL(addr string) (string, error) { return localURL("HTTP_ADDR", addr, "/webhooks/resend") }
+func webhookURL(addr string) (string, error) {
+	return localURL("HTTP_ADDR", addr, "/webhooks/resend")
+}
 
-// localURL is the URL of path on a process of this machine that listens on addr,
-// which that variable holds.
+// localURL is where this machine finds path on a server that listens on addr, which
+// variable holds.
 func localURL(variable, addr, path string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

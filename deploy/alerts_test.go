@@ -41,17 +41,6 @@ func readRules(t *testing.T, file string) []rule {
 	return rules
 }
 
-func readYAML(t *testing.T, file string, content any) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := yaml.Unmarshal(text, content); err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
-}
-
 // promtool runs it, and fails if it does.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()

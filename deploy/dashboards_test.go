@@ -215,14 +215,3 @@ func TestGrafanaIsProvisioned(t *testing.T) {
 		t.Errorf("dashboards come from %s", got)
 	}
 }
-
-func readYAML(t *testing.T, file string, into any) {
-	t.Helper()
-	text, err := os.ReadFile(file)
-	if err == nil {
-		err = yaml.Unmarshal(text, into)
-	}
-	if err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
-}

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/mailtally/mailtally/internal/bench/child"
 )
 
@@ -158,4 +160,16 @@ func freeAddr(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// readYAML reads a file of one document.
+func readYAML(t *testing.T, file string, content any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, content); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
 }

@@ -100,7 +100,8 @@ type Consumer struct {
 	seed            maphash.Seed // of the hash that shares keys out among writers
 	metrics         *metrics
 	log             *slog.Logger
-	assigned        assignment
+	assigned        *assignment
+	positions       positions
 	offsets         offsets
 	committing      sync.WaitGroup
 	abort           context.CancelFunc // ends what Close would wait for
@@ -127,8 +128,11 @@ func New(o Options) (*Consumer, error) {
 		metrics:         newMetrics(o.Registerer),
 		log:             o.Logger,
 		seed:            maphash.MakeSeed(),
+		assigned:        newAssignment(o.Topic),
+		positions:       positions{of: make(map[int32]*position)},
 		offsets:         newOffsets(),
 	}
+	o.Registerer.MustRegister(c.assigned)
 	if c.maxBatch == 0 {
 		c.maxBatch = defaultMaxBatch
 	}
@@ -153,6 +157,7 @@ func New(o Options) (*Consumer, error) {
 		kgo.MaxConcurrentFetches(fetchBrokers),
 		kgo.OnPartitionsCallbackBlocked(func(context.Context, *kgo.Client) { c.yield.Store(true) }),
 		kgo.OnPartitionsAssigned(c.onAssigned),
+		kgo.AdjustFetchOffsetsFn(c.onOffsets),
 		kgo.OnPartitionsRevoked(c.onRevoked),
 		kgo.OnPartitionsLost(c.onLost),
 		// For dead letters; acks=all and idempotence are kgo's defaults.

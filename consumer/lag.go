@@ -6,17 +6,64 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// lagInterval is how often the lag is asked for.
-const lagInterval = 5 * time.Second
+const (
+	// lagInterval is how often the lag is asked for: five requests, the two of
+	// metadata among them, which is little beside what a member fetches and commits.
+	lagInterval = 5 * time.Second
 
-// assignment is the partitions that a member owns, for its lag metric.
+	// lagFresh is how long a lag is shown that Kafka has not told anew.
+	lagFresh = 3 * lagInterval
+)
+
+// assignment is the partitions that a member owns, and the collector of their lag.
+//
+// A series is there while this member owns the partition, so that over the group
+// each has one, and while it is fresh: when Kafka has not answered for lagFresh the
+// number would say that all is well, or no worse than it was, for as long as Kafka
+// is away. Exporters of the lag do the same: they show what they could ask for.
 type assignment struct {
+	topic string
+	desc  *prometheus.Desc
+	added chan struct{} // has one when partitions have come whose lag is not known
+
 	mu         sync.Mutex
-	partitions map[int32]bool
+	partitions map[int32]lag
+}
+
+// lag is that of one partition; the zero value is none.
+type lag struct {
+	records int64
+	at      time.Time
+}
+
+func newAssignment(topic string) *assignment {
+	return &assignment{
+		topic: topic,
+		desc: prometheus.NewDesc("mailtally_consumer_lag",
+			"Records of a partition that the group has not committed yet, those that retention has removed apart. It is shown by the member that owns the partition; there is none while Kafka does not answer it.",
+			[]string{"topic", "partition"}, nil),
+		added:      make(chan struct{}, 1),
+		partitions: make(map[int32]lag),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (a *assignment) Describe(to chan<- *prometheus.Desc) { to <- a.desc }
+
+// Collect implements [prometheus.Collector].
+func (a *assignment) Collect(to chan<- prometheus.Metric) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for p, l := range a.partitions {
+		if time.Since(l.at) < lagFresh {
+			to <- prometheus.MustNewConstMetric(a.desc, prometheus.GaugeValue, float64(l.records), a.topic, strconv.Itoa(int(p)))
+		}
+	}
 }
 
 func (c *Consumer) onAssigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
@@ -25,11 +72,12 @@ func (c *Consumer) onAssigned(_ context.Context, _ *kgo.Client, added map[string
 	}
 	c.assigned.mu.Lock()
 	defer c.assigned.mu.Unlock()
-	if c.assigned.partitions == nil {
-		c.assigned.partitions = make(map[int32]bool)
-	}
 	for _, p := range added[c.topic] {
-		c.assigned.partitions[p] = true
+		c.assigned.partitions[p] = lag{}
+	}
+	select {
+	case c.assigned.added <- struct{}{}:
+	default: // it has one
 	}
 	c.log.Info("partitions assigned", "topic", c.topic, "partitions", added[c.topic], "owned", len(c.assigned.partitions))
 }
@@ -47,17 +95,16 @@ func (c *Consumer) unassign(message string, partitions []int32) {
 		return
 	}
 	c.offsets.drop(partitions)
+	c.positions.drop(partitions)
 	c.assigned.mu.Lock()
 	defer c.assigned.mu.Unlock()
 	for _, p := range partitions {
 		delete(c.assigned.partitions, p)
-		c.metrics.lag.DeleteLabelValues(c.topic, strconv.Itoa(int(p)))
 	}
 	c.log.Info(message, "topic", c.topic, "partitions", partitions, "owned", len(c.assigned.partitions))
 }
 
-// watchLag keeps the lag metric until ctx ends. The function it returns waits
-// for that.
+// watchLag keeps the lag until ctx ends. The function it returns waits for that.
 func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -66,6 +113,7 @@ func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
 		for {
 			c.measureLag(ctx)
 			select {
+			case <-c.assigned.added:
 			case <-ticker.C:
 			case <-ctx.Done():
 				return
@@ -75,12 +123,19 @@ func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
 	return running.Wait
 }
 
-// measureLag sets the lag of each partition owned: from the committed offset, or
-// from the oldest record there is where nothing is committed or retention has
-// overtaken it, to the end. Where Kafka does not answer the metric keeps its
-// value.
+// measureLag finds the lag of each partition owned: the records from the committed
+// offset to the end; or from the oldest one that there is, which is where the group
+// begins or goes on, if it has committed nothing, if retention has overtaken it, or
+// if the topic was made anew and is shorter. The end is asked for last, so that the
+// committed offset is beyond it for no other reason.
 func (c *Consumer) measureLag(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lagInterval)
+	defer cancel()
 	admin := kadm.NewClient(c.client)
+	committed, err := admin.FetchOffsets(ctx, c.group)
+	if err != nil {
+		return
+	}
 	starts, err := admin.ListStartOffsets(ctx, c.topic)
 	if err != nil {
 		return
@@ -89,22 +144,20 @@ func (c *Consumer) measureLag(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	committed, err := admin.FetchOffsets(ctx, c.group)
-	if err != nil {
-		return
-	}
+	now := time.Now()
 	c.assigned.mu.Lock()
 	defer c.assigned.mu.Unlock()
 	for p := range c.assigned.partitions {
 		start, ok := starts.Lookup(c.topic, p)
 		end, ok2 := ends.Lookup(c.topic, p)
-		if !ok || !ok2 || start.Err != nil || end.Err != nil {
+		at, ok3 := committed.Lookup(c.topic, p)
+		if !ok || !ok2 || start.Err != nil || end.Err != nil || ok3 && at.Err != nil {
 			continue
 		}
 		from := start.Offset
-		if at, ok := committed.Lookup(c.topic, p); ok && at.Err == nil {
-			from = max(from, at.At)
+		if ok3 && at.At > from && at.At <= end.Offset {
+			from = at.At
 		}
-		c.metrics.lag.WithLabelValues(c.topic, strconv.Itoa(int(p))).Set(float64(max(0, end.Offset-from)))
+		c.assigned.partitions[p] = lag{end.Offset - from, now}
 	}
 }

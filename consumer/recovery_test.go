@@ -106,6 +106,9 @@ func TestConsumer_TopicsMadeAnew(t *testing.T) {
 	if n := len(s.deadLetters()); n != 1 {
 		t.Errorf("%d dead letters in the new topic, want 1", n)
 	}
+	if n := sum(t, "mailtally_records_lost_total", m); n != 0 {
+		t.Errorf("%d records lost, but nothing was there that was not consumed", n)
+	}
 }
 
 // A record that is too large for the dead-letter topic leaves word of itself.

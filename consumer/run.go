@@ -117,6 +117,7 @@ func (c *Consumer) poll(ctx context.Context, inHand []*batch) (*batch, error) {
 		ctx = waiting
 	}
 	fetches := c.client.PollRecords(ctx, c.maxBatch)
+	c.findLost(fetches)
 	return c.newBatch(fetches, inHand, records), fetchError(fetches)
 }
 
@@ -165,6 +166,7 @@ func (c *Consumer) settle(ctx context.Context, commit func(context.Context), bat
 	commit(ctx)
 	if len(rewind) > 0 {
 		// A rebalance waits meanwhile, so these partitions are ours.
+		c.positions.rewind(rewind)
 		c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: rewind})
 	}
 	return len(through) > 0, err

@@ -3,9 +3,11 @@ package producer
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -98,12 +100,61 @@ func TestHostileInputMakesNoSeries(t *testing.T) {
 			hook.signature = fmt.Sprintf("v%d,%d", i, i)
 		}
 		serve(t, handler, hook)
+
+		r := sentWebhook{}.request(t, g.addr)
+		if i%2 == 0 {
+			r.Method = fmt.Sprintf("PRIVATE%d", i)
+		} else {
+			r.URL.Path = fmt.Sprintf("/webhooks/private%d", i)
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code != http.StatusMethodNotAllowed && w.Code != http.StatusNotFound {
+			t.Fatalf("%s %s: answered %d", r.Method, r.URL.Path, w.Code)
+		}
 	}
 	if after := series(t, g.registry); after != before {
 		t.Errorf("%d series, before it were %d", after, before)
 	}
 	if n := g.counts(); n[accepted] != 1 || n[unavailable] != 0 || n[malformed] != 67 || n[ignored]+n[malformed]+n[unauthorized] != 10_001 {
 		t.Errorf("counted %v", n)
+	}
+}
+
+// The histogram holds how long Kafka took, with the bounds that alerts divide at, and
+// native buckets beside the classic ones.
+func TestPublishDuration(t *testing.T) {
+	g := newGateway(t, gatewayOptions{publishTimeout: deadline})
+	kafka := holdProduce(t, g.broker)
+	answered := make(chan struct{})
+	sent := time.Now()
+	go func() {
+		defer close(answered)
+		g.want(http.StatusNoContent, sentWebhook{})
+	}()
+	wait(t, "a produce request", kafka.arrived, 1)
+	arrived := time.Now()
+	<-time.After(50 * time.Millisecond) // what Kafka takes
+	least := time.Since(arrived).Seconds()
+	kafka.release()
+	wait(t, "the answer", answered, 1)
+	most := time.Since(sent).Seconds()
+
+	h := gather(t, g.registry, "mailtally_publish_duration_seconds").GetMetric()[0].GetHistogram()
+	if h.GetSampleCount() != 1 || h.GetSampleSum() < least || h.GetSampleSum() > most {
+		t.Errorf("%d publications in %v s, want one in %v to %v", h.GetSampleCount(), h.GetSampleSum(), least, most)
+	}
+	var bounds []float64
+	for _, b := range h.GetBucket() {
+		bounds = append(bounds, b.GetUpperBound())
+	}
+	for _, bound := range []float64{.001, .1, 1} {
+		if !slices.Contains(bounds, bound) {
+			t.Errorf("no bound %v: %v", bound, bounds)
+		}
+	}
+	if h.GetSchema() != 3 || len(h.GetPositiveSpan()) == 0 {
+		t.Errorf("no native buckets: schema %d", h.GetSchema())
 	}
 }
 

@@ -1,0 +1,140 @@
+package consumer_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// lags are a member's, by partition.
+func lags(t *testing.T, m *member) map[string]int {
+	t.Helper()
+	by := make(map[string]int)
+	for _, series := range gather(t, m, "mailtally_consumer_lag").GetMetric() {
+		if got := label(series, "topic"); got != topic {
+			t.Errorf("a lag of topic %q", got)
+		}
+		by[label(series, "partition")] = int(series.GetGauge().GetValue())
+	}
+	return by
+}
+
+// The lag is the records behind the committed offset, also after retention has
+// removed some of them, and not those that are gone.
+func TestConsumer_LagAfterRetention(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	pool, proxy := s.proxied()
+	m := s.start(&tracking.Store{Pool: pool})
+	email := uuid.New()
+	first := webhook(email, tracking.Opened, 0)
+	s.produce(first, webhook(email, tracking.Opened, 1), webhook(email, tracking.Opened, 2))
+	s.committed()
+	proxy.Away(true)
+	for n := 3; n < 10; n++ {
+		s.produce(webhook(email, tracking.Opened, n))
+	}
+	s.until("a lag of 7", func() bool { return sum(t, "mailtally_consumer_lag", m) == 7 })
+	for _, removed := range []struct {
+		before int64
+		lag    int
+	}{{8, 2}, {10, 0}} {
+		s.remove(first.Partition, removed.before)
+		s.until(fmt.Sprintf("a lag of %d", removed.lag), func() bool { return sum(t, "mailtally_consumer_lag", m) == removed.lag })
+	}
+	proxy.Away(false)
+	m.stop()
+}
+
+// A committed offset behind the end, as of a topic that was made anew, has the group
+// begin with the oldest record: all there are lag.
+func TestConsumer_LagOfAShorterTopic(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	pool, proxy := s.proxied()
+	proxy.Away(true)
+	email := uuid.New()
+	records := make([]*kgo.Record, 5)
+	for n := range records {
+		records[n] = webhook(email, tracking.Opened, n)
+	}
+	s.produce(records...)
+	var offsets kadm.Offsets
+	offsets.AddOffset(topic, records[0].Partition, 100, -1)
+	if err := s.admin.CommitAllOffsets(s.ctx, group, offsets); err != nil {
+		t.Fatal(err)
+	}
+	m := s.start(&tracking.Store{Pool: pool})
+	s.until("a lag of 5", func() bool { return sum(t, "mailtally_consumer_lag", m) == 5 })
+	proxy.Away(false)
+	m.stop()
+}
+
+// Each partition's lag is shown by the member that owns it, and by no other: over
+// the group it counts once, before, after and after the next rebalance.
+func TestConsumer_LagMovesWithThePartition(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	pool, proxy := s.proxied()
+	proxy.Away(true) // so that it stays as it is
+	want := make(map[string]int)
+	for n := range 50 {
+		r := webhook(uuid.New(), tracking.Opened, n)
+		s.produce(r)
+		want[fmt.Sprint(r.Partition)]++
+	}
+	if len(want) != partitions {
+		t.Fatalf("records in %d partitions: the test does not test", len(want))
+	}
+	first := s.start(&tracking.Store{Pool: pool})
+	s.until("the first member to show all", func() bool { return maps.Equal(lags(t, first), want) })
+
+	second := s.start(&tracking.Store{Pool: pool})
+	s.joined(2)
+	s.until("both to share them", func() bool {
+		one, other := lags(t, first), lags(t, second)
+		both := maps.Clone(one)
+		maps.Copy(both, other)
+		return len(one) > 0 && len(other) > 0 && len(one)+len(other) == partitions && maps.Equal(both, want)
+	})
+	first.stop()
+	if n := len(lags(t, first)); n != 0 {
+		t.Errorf("a member that has left shows %d lags", n)
+	}
+	s.until("the second member to show all", func() bool { return maps.Equal(lags(t, second), want) })
+	proxy.Away(false)
+	second.stop()
+}
+
+// While Kafka does not tell the lag there is none, rather than the last one for
+// ever; when it does again, there is.
+func TestConsumer_LagWhileKafkaDoesNotTell(t *testing.T) {
+	t.Parallel()
+	for name, key := range map[string]kmsg.Key{"ends": kmsg.ListOffsets, "committed offsets": kmsg.OffsetFetch} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSystem(t)
+			m := s.start(&tracking.Store{Pool: s.pool})
+			s.until("a lag", func() bool { return len(lags(t, m)) == partitions })
+			var away atomic.Bool
+			away.Store(true)
+			s.broker.Cluster.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
+				s.broker.Cluster.KeepControl()
+				return nil, errors.New("away"), away.Load()
+			})
+			s.until("no lag", func() bool { return len(lags(t, m)) == 0 })
+			away.Store(false)
+			s.until("a lag again", func() bool { return len(lags(t, m)) == partitions })
+			m.stop()
+		})
+	}
+}

@@ -1,0 +1,130 @@
+package consumer
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// positions are where a member stands in its partitions, to find what Kafka's
+// retention has removed before the group consumed it: the offsets between the last
+// record that came, or the group's committed offset before the first one, and the
+// next, as far as they lie before the partition's oldest record. What is missing
+// after that was compacted, or is a mark of a transaction: it is not lost. So
+//
+//   - a group that has never committed loses nothing by what was removed before it
+//     came, as it begins with the oldest record;
+//   - a topic that was made anew, or cut short by an unclean election, loses nothing
+//     either, as its offsets go back;
+//   - offsets that held no record count like records where they are removed with
+//     others, and so do records whose events a member had applied and not committed.
+//
+// A loss is logged when it is found, and counted when an offset behind it is
+// committed: until then whoever gets the partition finds it again, and afterwards
+// nobody does. So it is counted once over a group, unless the answer to a commit is
+// lost with the partition, or a member with its numbers. If no record comes after
+// those that were removed, the loss is found when one does.
+type positions struct {
+	mu sync.Mutex
+	of map[int32]*position
+}
+
+type position struct {
+	next int64 // offset, if nothing is missing
+	lost []gap // found and not committed
+}
+
+// gap is the offsets from one to the next that is there.
+type gap struct{ from, to int64 }
+
+// onOffsets notes the committed offsets of partitions that come to this member.
+// Those that have none are as they were given.
+func (c *Consumer) onOffsets(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	c.positions.mu.Lock()
+	defer c.positions.mu.Unlock()
+	for p, offset := range offsets[c.topic] {
+		delete(c.positions.of, p)
+		if at := offset.EpochOffset().Offset; at >= 0 {
+			c.positions.of[p] = &position{next: at}
+		}
+	}
+	return offsets, nil
+}
+
+// findLost moves on by what was polled.
+func (c *Consumer) findLost(fetches kgo.Fetches) {
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		if lost, found := c.positions.advance(f.FetchPartition); found {
+			c.log.Error("records lost: Kafka's retention removed them before the group had consumed them; raise the topic's retention above the longest time that the group may be away, and have the provider send these webhooks again if it can",
+				"topic", f.Topic, "partition", f.Partition, "from", lost.from, "to", lost.to-1, "records", lost.to-lost.from, "group", c.group)
+		}
+	})
+}
+
+// advance moves on behind the records of a fetch, and tells what is missing before
+// them.
+func (p *positions) advance(f kgo.FetchPartition) (lost gap, found bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at, known := p.of[f.Partition]
+	removed := f.LogStartOffset // up to here; records that were fetched before that are not lost
+	if len(f.Records) > 0 {
+		removed = min(removed, f.Records[0].Offset)
+	}
+	if known && at.next < removed {
+		lost, found = gap{at.next, removed}, true
+		at.next = removed
+		at.lost = append(at.lost, lost)
+	}
+	if n := len(f.Records); n > 0 {
+		if !known {
+			at = new(position)
+			p.of[f.Partition] = at
+		}
+		at.next = f.Records[n-1].Offset + 1
+	}
+	return lost, found
+}
+
+// rewind goes back to offsets that will be fetched again. What was found to be
+// missing behind them will be found again, perhaps with more.
+func (p *positions) rewind(offsets map[int32]kgo.EpochOffset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n, to := range offsets {
+		if at := p.of[n]; at != nil {
+			at.next = to.Offset
+			at.lost = slices.DeleteFunc(at.lost, func(g gap) bool { return g.to > to.Offset })
+		}
+	}
+}
+
+// committed is how many records are lost for good, now that the group stands behind
+// these.
+func (p *positions) committed(through map[int32]*kgo.Record) (lost int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n, r := range through {
+		if at := p.of[n]; at != nil {
+			at.lost = slices.DeleteFunc(at.lost, func(g gap) bool {
+				if g.to > r.Offset+1 {
+					return false
+				}
+				lost += g.to - g.from
+				return true
+			})
+		}
+	}
+	return lost
+}
+
+// drop forgets partitions, which are somebody else's from here on.
+func (p *positions) drop(partitions []int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range partitions {
+		delete(p.of, n)
+	}
+}

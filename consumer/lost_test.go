@@ -1,0 +1,282 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/mailtally/mailtally/consumer"
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// lostLines are the losses that a member logged, without the words.
+func lostLines(m *member) []string {
+	var found []string
+	for line := range strings.Lines(m.logs.String()) {
+		if strings.Contains(line, "records lost") {
+			found = append(found, strings.TrimSpace(line[strings.Index(line, " topic="):]))
+		}
+	}
+	return found
+}
+
+// impatient has a member ask again soon, where the broker waits for records before
+// it tells that others are gone.
+func impatient(o *consumer.Options) {
+	o.Kafka = append(o.Kafka, kgo.FetchMaxWait(100*time.Millisecond), kgo.MetadataMinAge(50*time.Millisecond))
+}
+
+// opens produces n opens of an email and returns their partition.
+func (s *system) opens(email uuid.UUID, from, n int) int32 {
+	s.t.Helper()
+	records := make([]*kgo.Record, n)
+	for i := range records {
+		records[i] = webhook(email, tracking.Opened, from+i)
+	}
+	s.produce(records...)
+	return records[0].Partition
+}
+
+// remove has Kafka remove a partition's records before an offset.
+func (s *system) remove(partition int32, before int64) {
+	s.t.Helper()
+	if err := s.broker.Cluster.DeleteRecords(topic, partition, before); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Retention removes what the group had not consumed, while the group was away: it
+// is counted once and told once, and the member after the next has nothing to tell.
+func TestLost_WhileTheGroupIsAway(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	email := uuid.New()
+	p := s.opens(email, 0, 5)
+	first := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.committed()
+	first.stop()
+
+	s.opens(email, 5, 7)
+	retention := func(bytes string) {
+		t.Helper()
+		answers, err := s.admin.AlterTopicConfigs(s.ctx, []kadm.AlterConfig{{Name: "retention.bytes", Value: &bytes}}, topic)
+		if err == nil {
+			_, err = answers.On(topic, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	retention("1") // all of it
+	s.broker.Cluster.ApplyRetention()
+	retention("-1")
+	if start := s.broker.Cluster.PartitionInfo(topic, p).LogStartOffset; start != 12 {
+		t.Fatalf("the partition begins at %d, want 12: the test does not test", start)
+	}
+	s.opens(email, 12, 3)
+
+	second := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.committed()
+	second.stop()
+	third := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.opens(email, 15, 1)
+	s.committed()
+	third.stop()
+	s.reconciled(first, second, third)
+	for m, want := range map[*member]int{first: 0, second: 7, third: 0} {
+		if n := sum(t, "mailtally_records_lost_total", m); n != want {
+			t.Errorf("%d records lost, want %d", n, want)
+		}
+	}
+	want := fmt.Sprintf("topic=%s partition=%d from=5 to=11 records=7 group=%s", topic, p, group)
+	if got := append(append(lostLines(first), lostLines(second)...), lostLines(third)...); len(got) != 1 || got[0] != want {
+		t.Errorf("logged %q, want %q", got, want)
+	}
+}
+
+// Retention overtakes a member that waits for its database, twice, and a batch that
+// is tried again and again in between: each record is lost once.
+func TestLost_WhileAMemberWaits(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	pool, proxy := s.proxied()
+	proxy.Away(true)
+	email := uuid.New()
+	p := s.opens(email, 0, 10)
+	m := s.start(&tracking.Store{Pool: pool}, impatient)
+	retried := func() int { return sum(t, "mailtally_apply_retries_total", m) }
+	s.until("a try", func() bool { return retried() >= 1 })
+	for _, before := range []int64{4, 6} {
+		s.remove(p, before)
+		s.until("the loss to be found", func() bool { return strings.Contains(m.logs.String(), fmt.Sprintf(" to=%d ", before-1)) })
+		tries := retried()
+		s.until("another try", func() bool { return retried() > tries })
+	}
+	if n := sum(t, "mailtally_records_lost_total", m); n != 0 {
+		t.Errorf("%d counted before the group has committed anything behind them", n)
+	}
+	proxy.Away(false)
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if lost, consumed := sum(t, "mailtally_records_lost_total", m), sum(t, "mailtally_events_consumed_total", m); lost != 6 || consumed != 4 {
+		t.Errorf("%d lost and %d consumed of 10, want 6 and 4", lost, consumed)
+	}
+}
+
+// Records are removed behind a batch in hand, which then is to be fetched again from
+// its start and is removed too: those in the middle are lost once, not twice.
+func TestLost_BehindABatchThatIsFetchedAgain(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	real := &tracking.Store{Pool: s.pool}
+	inHand, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		fail := false
+		once.Do(func() {
+			fail = true
+			close(inHand)
+			<-release
+		})
+		if fail {
+			return tracking.Result{}, errors.New("a fault that passes")
+		}
+		return real.Apply(ctx, events)
+	}), impatient)
+	email := uuid.New()
+	p := s.opens(email, 0, 10)
+	<-inHand
+
+	var away atomic.Bool
+	refused := make(chan struct{}, 1)
+	s.broker.Cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.broker.Cluster.KeepControl()
+		if !away.Load() {
+			return nil, nil, false
+		}
+		select {
+		case refused <- struct{}{}:
+		default:
+		}
+		return nil, errors.New("away"), true
+	})
+	unseen := func(do func()) { // no fetch is under way
+		select {
+		case <-refused: // from the last time
+		default:
+		}
+		away.Store(true)
+		<-refused
+		do()
+		away.Store(false)
+	}
+	unseen(func() {
+		s.opens(email, 10, 10)
+		s.remove(p, 15)
+	})
+	s.until("the loss to be found", func() bool { return len(lostLines(m)) == 1 })
+	unseen(func() {
+		close(release)
+		s.until("the failure", func() bool { return sum(t, "mailtally_apply_retries_total", m) == 1 })
+		s.remove(p, 17)
+	})
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if lost, consumed := sum(t, "mailtally_records_lost_total", m), sum(t, "mailtally_events_consumed_total", m); lost != 17 || consumed != 3 {
+		t.Errorf("%d lost and %d consumed of 20, want 17 and 3: %q", lost, consumed, lostLines(m))
+	}
+}
+
+// A member finds a loss and cannot commit behind it; the one that takes over finds
+// it too, and counts it: over the group it is counted once.
+func TestLost_CountedOnceOverARebalance(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	email := uuid.New()
+	p := s.opens(email, 0, 2)
+	before := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.committed()
+	before.stop()
+	s.opens(email, 2, 10)
+	s.remove(p, 8)
+
+	pool, proxy := s.proxied()
+	proxy.Away(true)
+	first := s.start(&tracking.Store{Pool: pool}, impatient)
+	s.until("the loss to be found", func() bool { return len(lostLines(first)) > 0 })
+	s.until("a try", func() bool { return sum(t, "mailtally_apply_retries_total", first) >= 1 })
+	second := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	first.stop()
+	s.committed()
+	second.stop()
+	s.reconciled(before, first, second)
+	if n := sum(t, "mailtally_records_lost_total", first, second); n != 6 {
+		t.Errorf("%d lost, want 6", n)
+	}
+	if len(lostLines(second)) != 1 {
+		t.Errorf("the second member logged %q", lostLines(second))
+	}
+}
+
+// What was gone before a group came for the first time is not the group's loss.
+func TestLost_NothingByAGroupThatIsNew(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	email := uuid.New()
+	s.remove(s.opens(email, 0, 10), 4)
+	m := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.committed()
+	m.stop()
+	if lost, consumed := sum(t, "mailtally_records_lost_total", m), sum(t, "mailtally_events_consumed_total", m); lost != 0 || consumed != 6 {
+		t.Errorf("%d lost and %d consumed, want 0 and 6", lost, consumed)
+	}
+}
+
+// The marks of transactions have offsets and are no records.
+func TestLost_NothingByTransactions(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	email := uuid.New()
+	p := s.opens(email, 0, 1)
+	m := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.committed()
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Addr()), kgo.TransactionalID("somebody else"),
+		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for n := range 3 {
+		if err := client.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.ProduceSync(s.ctx, webhook(email, tracking.Opened, n+1)).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.EndTransaction(s.ctx, kgo.TryCommit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.opens(email, 4, 1)
+	s.until("all to be consumed", func() bool { return sum(t, "mailtally_events_consumed_total", m) == 5 })
+	if end := s.broker.Cluster.PartitionInfo(topic, p).HighWatermark; end != 8 {
+		t.Fatalf("the partition ends at %d, want 8: the test does not test", end)
+	}
+	s.committed()
+	m.stop()
+	if n := sum(t, "mailtally_records_lost_total", m); n != 0 || len(lostLines(m)) != 0 {
+		t.Errorf("%d lost, %q", n, lostLines(m))
+	}
+}

@@ -31,21 +31,24 @@ func (c *Consumer) onAssigned(_ context.Context, _ *kgo.Client, added map[string
 	for _, p := range added[c.topic] {
 		c.assigned.partitions[p] = true
 	}
-	c.log.Info("partitions assigned", "topic", c.topic, "partitions", added[c.topic], "owned", len(c.assigned.partitions))
+	c.log.Info("partitions assigned", "group", c.group, "topic", c.topic, "partitions", added[c.topic], "owned", len(c.assigned.partitions))
 }
 
 func (c *Consumer) onRevoked(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
-	c.unassign("partitions revoked", gone[c.topic])
+	if owned, some := c.unassign(gone[c.topic]); some {
+		c.log.Info("partitions revoked", "group", c.group, "topic", c.topic, "partitions", gone[c.topic], "owned", owned)
+	}
 }
 
 func (c *Consumer) onLost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
-	c.unassign("partitions lost: the group took this member for dead", gone[c.topic])
+	if owned, some := c.unassign(gone[c.topic]); some {
+		c.log.Warn("partitions lost: the group took this member for dead", "group", c.group, "topic", c.topic, "partitions", gone[c.topic], "owned", owned)
+	}
 }
 
-func (c *Consumer) unassign(message string, partitions []int32) {
-	if len(partitions) == 0 {
-		return
-	}
+// unassign forgets partitions. some says that there were any, and owned how many
+// are left.
+func (c *Consumer) unassign(partitions []int32) (owned int, some bool) {
 	c.offsets.drop(partitions)
 	c.assigned.mu.Lock()
 	defer c.assigned.mu.Unlock()
@@ -53,7 +56,7 @@ func (c *Consumer) unassign(message string, partitions []int32) {
 		delete(c.assigned.partitions, p)
 		c.metrics.lag.DeleteLabelValues(c.topic, strconv.Itoa(int(p)))
 	}
-	c.log.Info(message, "topic", c.topic, "partitions", partitions, "owned", len(c.assigned.partitions))
+	return len(c.assigned.partitions), len(partitions) > 0
 }
 
 // watchLag keeps the lag metric until ctx ends. The function it returns waits

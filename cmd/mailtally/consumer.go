@@ -54,7 +54,7 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 	if err != nil {
 		return err
 	}
-	log.With(kafkaAttrs(c)...).Info("consumer started", "group", c.KafkaGroup, "database", databaseName(c.DatabaseURL),
+	withSettings(log, c).Info("consumer started", "group", c.KafkaGroup, "database", databaseName(c.DatabaseURL),
 		"writers", c.ConsumerWriters, "max_batch", c.ConsumerMaxBatch, "admin_addr", admin.Addr().String())
 	ready := []check{
 		{"kafka", member.Ready},

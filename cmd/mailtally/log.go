@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"io"
 	"log/slog"
 	"net"
@@ -23,16 +24,10 @@ func newLogger(c config, w io.Writer) (log *slog.Logger, flush func()) {
 	return slog.New(limited), limited.close
 }
 
-// kafkaAttrs is what matters of how a process reaches Kafka.
-func kafkaAttrs(c config) []any {
-	attrs := []any{"version", version(), "brokers", c.KafkaBrokers, "topic", c.KafkaTopic, "dead_letter_topic", c.KafkaDeadLetterTopic}
-	if c.KafkaTLS {
-		attrs = append(attrs, "tls", true)
-	}
-	if c.KafkaSASLMechanism != "" {
-		attrs = append(attrs, "sasl", c.KafkaSASLMechanism)
-	}
-	return attrs
+// withSettings has a role's first line say what runs, and how it reaches Kafka.
+func withSettings(log *slog.Logger, c config) *slog.Logger {
+	return log.With("version", version(), "brokers", c.KafkaBrokers, "tls", c.KafkaTLS, "sasl", cmp.Or(c.KafkaSASLMechanism, "none"),
+		"topic", c.KafkaTopic, "dead_letter_topic", c.KafkaDeadLetterTopic)
 }
 
 // databaseName is what of a DATABASE_URL may be told: where PostgreSQL is, and the

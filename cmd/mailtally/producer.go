@@ -52,7 +52,7 @@ func runProducer(ctx context.Context, args []string, environ map[string]string, 
 	if err != nil {
 		return err
 	}
-	log.With(kafkaAttrs(c)...).Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String())
+	withSettings(log, c).Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String())
 	return withAdmin(ctx, admin, adminHandler(reg, check{"kafka", p.Ready}), log, func(ctx context.Context) error {
 		return serve(ctx, public, p.Handler(), webhookDrain, log.With("component", "webhooks"))
 	})

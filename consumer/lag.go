@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -31,20 +32,22 @@ func (c *Consumer) onAssigned(_ context.Context, _ *kgo.Client, added map[string
 	for _, p := range added[c.topic] {
 		c.assigned.partitions[p] = true
 	}
-	c.log.Info("partitions assigned", "group", c.group, "topic", c.topic, "partitions", added[c.topic], "owned", len(c.assigned.partitions))
+	c.log.Info("partitions assigned", "group", c.group, "topic", c.topic, "partitions", sorted(added[c.topic]), "owned", len(c.assigned.partitions))
 }
 
 func (c *Consumer) onRevoked(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 	if owned, some := c.unassign(gone[c.topic]); some {
-		c.log.Info("partitions revoked", "group", c.group, "topic", c.topic, "partitions", gone[c.topic], "owned", owned)
+		c.log.Info("partitions revoked", "group", c.group, "topic", c.topic, "partitions", sorted(gone[c.topic]), "owned", owned)
 	}
 }
 
 func (c *Consumer) onLost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 	if owned, some := c.unassign(gone[c.topic]); some {
-		c.log.Warn("partitions lost: the group took this member for dead", "group", c.group, "topic", c.topic, "partitions", gone[c.topic], "owned", owned)
+		c.log.Warn("partitions lost: the group took this member for dead", "group", c.group, "topic", c.topic, "partitions", sorted(gone[c.topic]), "owned", owned)
 	}
 }
+
+func sorted(partitions []int32) []int32 { return slices.Sorted(slices.Values(partitions)) }
 
 // unassign forgets partitions. some says that there were any, and owned how many
 // are left.

@@ -43,7 +43,7 @@ func (c *Consumer) onRevoked(_ context.Context, _ *kgo.Client, gone map[string][
 
 func (c *Consumer) onLost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 	if owned, some := c.unassign(gone[c.topic]); some {
-		c.log.Warn("partitions lost: the group took this member for dead", "group", c.group, "topic", c.topic, "partitions", sorted(gone[c.topic]), "owned", owned)
+		c.log.Warn("partitions lost: the member is out of its group, and joins it anew", "group", c.group, "topic", c.topic, "partitions", sorted(gone[c.topic]), "owned", owned)
 	}
 }
 

@@ -195,6 +195,10 @@ func fetchError(fetches kgo.Fetches) error {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) { // the poll was to wait no longer
 			return
 		}
+		if topic == "" { // of the group
+			errs = append(errs, err)
+			return
+		}
 		errs = append(errs, fmt.Errorf("fetch from topic %q partition %d: %w", topic, partition, err))
 	})
 	return errors.Join(errs...)

@@ -256,10 +256,9 @@ func TestLogs_FaultyHour(t *testing.T) {
 	}
 
 	// Each thing that happened has its line, in the order in which it did.
-	inOrder(t, migrate, "topic created", "topic created")
-	inOrder(t, migrate, "schema migrated")
+	inOrder(t, migrate, "schema migrated", "topic created", "topic created")
 	inOrder(t, &first.process, "consumer started", "partitions assigned", "pausing", "event dropped", "partitions revoked", "database lost", "database back",
-		"partitions assigned", "Kafka broker lost", "Kafka broker back", "stopping", "drained", "offsets committed",
+		"partitions assigned", "Kafka broker lost", "partitions lost", "Kafka broker back", "partitions assigned", "stopping", "drained", "offsets committed",
 		"partitions revoked", "group left", "Kafka connections closed", "closed", "consumer stopped")
 	inOrder(t, &second.process, "consumer started", "partitions assigned", "event dropped", "stopping", "drained", "partitions revoked", "group left", "consumer stopped")
 	inOrder(t, producer, "producer started", "webhook refused", "Kafka broker lost", "Kafka broker back", "stopping", "drained", "Kafka connections closed", "producer stopped")

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -74,7 +75,8 @@ func (c *Consumer) commit(ctx context.Context) {
 		return
 	}
 	if err := c.client.CommitRecords(ctx, slices.Collect(maps.Values(records))...); err != nil {
-		c.log.Warn("offsets not committed yet: if the member ends before they are, the records will be consumed again and come out as duplicates", "error", err)
+		c.log.Warn("offsets not committed yet: if the member ends before they are, the records will be consumed again and come out as duplicates",
+			"group", c.group, "topic", c.topic, "error", err)
 		return
 	}
 	c.offsets.committed(records)
@@ -104,4 +106,16 @@ func (c *Consumer) commitNow(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 	defer cancel()
 	c.commit(ctx)
+}
+
+// commitLast commits, when a member stops, what is still pending.
+func (c *Consumer) commitLast(stopped context.Context) {
+	start := time.Now()
+	c.committing.Wait()
+	if c.offsets.pending() {
+		c.commitNow(stopped)
+	}
+	if !c.offsets.pending() { // or else that is said
+		c.log.Info("offsets committed", "group", c.group, "topic", c.topic, "duration", since(start))
+	}
 }

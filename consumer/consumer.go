@@ -104,6 +104,7 @@ type Consumer struct {
 	positions       positions
 	offsets         offsets
 	committing      sync.WaitGroup
+	database        outage
 	abort           context.CancelFunc // ends what Close would wait for
 
 	// keepRecords is set when PostgreSQL has refused an event for good, until all in
@@ -197,10 +198,15 @@ func (c *Consumer) Ready(ctx context.Context) error {
 func (c *Consumer) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
+	start := time.Now()
 	if err := c.client.LeaveGroupContext(ctx); err != nil {
 		c.log.Warn("group not left: the broker gives the partitions to others when the session times out",
 			"group", c.group, "session_timeout", sessionTimeout.String(), "error", err)
+	} else {
+		c.log.Info("group left", "group", c.group, "duration", since(start))
 	}
 	c.abort() // a broker that did not answer until now need not be waited for
+	start = time.Now()
 	c.client.CloseAllowingRebalance()
+	c.log.Info("Kafka connections closed", "duration", since(start))
 }

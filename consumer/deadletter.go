@@ -53,7 +53,7 @@ func (c *Consumer) deadLetter(ctx context.Context, items []*item) (done int, err
 			continue
 		}
 		c.metrics.countDropped(i.why)
-		c.log.Info("event dropped to the dead-letter topic", "reason", string(i.why.Reason), "type", i.why.Type.String(),
+		c.log.Info("event dropped to the dead-letter topic", "group", c.group, "reason", string(i.why.Reason), "type", i.why.Type.String(),
 			"topic", i.record.Topic, "partition", i.partition, "offset", i.offset)
 	}
 	return len(items), nil

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -79,21 +80,26 @@ func (c *Consumer) onAssigned(_ context.Context, _ *kgo.Client, added map[string
 	case c.assigned.added <- struct{}{}:
 	default: // it has one
 	}
-	c.log.Info("partitions assigned", "topic", c.topic, "partitions", added[c.topic], "owned", len(c.assigned.partitions))
+	c.log.Info("partitions assigned", "group", c.group, "topic", c.topic, "partitions", sorted(added[c.topic]), "owned", len(c.assigned.partitions))
 }
 
 func (c *Consumer) onRevoked(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
-	c.unassign("partitions revoked", gone[c.topic])
+	if owned, some := c.unassign(gone[c.topic]); some {
+		c.log.Info("partitions revoked", "group", c.group, "topic", c.topic, "partitions", sorted(gone[c.topic]), "owned", owned)
+	}
 }
 
 func (c *Consumer) onLost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
-	c.unassign("partitions lost: the group took this member for dead", gone[c.topic])
+	if owned, some := c.unassign(gone[c.topic]); some {
+		c.log.Warn("partitions lost: the member is out of its group, and joins it anew", "group", c.group, "topic", c.topic, "partitions", sorted(gone[c.topic]), "owned", owned)
+	}
 }
 
-func (c *Consumer) unassign(message string, partitions []int32) {
-	if len(partitions) == 0 {
-		return
-	}
+func sorted(partitions []int32) []int32 { return slices.Sorted(slices.Values(partitions)) }
+
+// unassign forgets partitions. some says that there were any, and owned how many
+// are left.
+func (c *Consumer) unassign(partitions []int32) (owned int, some bool) {
 	c.offsets.drop(partitions)
 	c.positions.drop(partitions)
 	c.assigned.mu.Lock()
@@ -101,7 +107,7 @@ func (c *Consumer) unassign(message string, partitions []int32) {
 	for _, p := range partitions {
 		delete(c.assigned.partitions, p)
 	}
-	c.log.Info(message, "topic", c.topic, "partitions", partitions, "owned", len(c.assigned.partitions))
+	return len(c.assigned.partitions), len(partitions) > 0
 }
 
 // watchLag keeps the lag until ctx ends. The function it returns waits for that.

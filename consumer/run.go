@@ -22,7 +22,10 @@ func (c *Consumer) Run(ctx context.Context) {
 	defer c.Close()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	stopping := make(chan time.Time, 1)
 	defer context.AfterFunc(ctx, func() {
+		c.log.Info("stopping: nothing more is polled", "group", c.group)
+		stopping <- time.Now()
 		c.yield.Store(true)
 		select { // What is in hand outlives ctx by so much.
 		case <-time.After(stopTimeout):
@@ -33,8 +36,7 @@ func (c *Consumer) Run(ctx context.Context) {
 	lagging, stopLag := context.WithCancel(ctx)
 	lagStopped := c.watchLag(lagging)
 	defer func() { stopLag(); lagStopped() }()
-	defer c.committing.Wait()
-	defer c.startWriters(work)()
+	stopWriters := c.startWriters(work)
 
 	pause := backoff.NewExponentialBackOff() // from half a second, growing by half, each ± 50 %
 	pause.MaxInterval = maxPause
@@ -86,12 +88,15 @@ func (c *Consumer) Run(ctx context.Context) {
 		}
 		wait := pause.NextBackOff()
 		c.log.Warn("pausing: nothing is lost, what was not applied is fetched again",
-			"error", err, "retry_in", wait.Round(time.Millisecond).String())
+			"group", c.group, "topic", c.topic, "error", err, "retry_in", wait.Round(time.Millisecond).String())
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 		}
 	}
+	stopWriters()
+	c.log.Info("drained: what writers had begun is done, the rest is the group's", "group", c.group, "duration", since(<-stopping))
+	c.commitLast(ctx)
 }
 
 // poll takes what has been fetched and decodes it. While there is something in
@@ -190,6 +195,10 @@ func fetchError(fetches kgo.Fetches) error {
 	var errs []error
 	fetches.EachError(func(topic string, partition int32, err error) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) { // the poll was to wait no longer
+			return
+		}
+		if topic == "" { // of the group
+			errs = append(errs, err)
 			return
 		}
 		errs = append(errs, fmt.Errorf("fetch from topic %q partition %d: %w", topic, partition, err))

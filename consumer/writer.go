@@ -180,11 +180,16 @@ func (w *writer) apply(ctx context.Context, items []*item) (alone bool, err erro
 	switch {
 	case err == nil:
 		w.metrics.countApplied(items, result, time.Since(start))
+		w.databaseAnswered()
 	case errors.As(err, &refusal) && len(events) == 1 && last.record != nil:
 		last.why = &tracking.DropError{Reason: tracking.Refused, Type: events[0].Type, Detail: refusal.Detail()}
 		return true, nil
 	case refusal == nil:
-		w.metrics.retries.WithLabelValues(tracking.RetryReason(err)).Inc()
+		reason := tracking.RetryReason(err)
+		w.metrics.retries.WithLabelValues(reason).Inc()
+		if !errors.Is(ctx.Err(), context.Canceled) { // it was not the member that gave up
+			w.databaseFailed(reason, err)
+		}
 	}
 	return false, err
 }

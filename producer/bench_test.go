@@ -29,7 +29,7 @@ func BenchmarkHandler(b *testing.B) {
 				if refusal != nil {
 					b.Fatal(refusal.text)
 				}
-				if record, verdict := g.producer.record(hook); record == nil {
+				if record, verdict, _ := g.producer.record(hook); record == nil {
 					b.Fatal(verdict)
 				}
 				room.giveBack()

@@ -40,24 +40,32 @@ func (p *Producer) serveResend(w http.ResponseWriter, r *http.Request) {
 	}
 	if refusal.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "5")
+		p.log.Warn("webhook answered 503: the provider sends it again", "reason", string(result), "error", refusal.cause)
+	} else {
+		p.log.Info("webhook refused", "reason", string(result), "error", refusal.text)
 	}
 	http.Error(w, refusal.text, refusal.status)
 }
 
-// refusal is an answer other than 2xx, and how it is counted. Its text is public.
+// refusal is an answer other than 2xx, and how it is counted. Its text is public,
+// and quotes nothing of the request.
 type refusal struct {
 	result result
 	status int
 	text   string
+	cause  error // of what is no fault of the sender's
 }
 
 var (
-	notSigned    = refusal{unauthorized, http.StatusUnauthorized, "no signature matches"}
-	bodyTooLarge = refusal{tooLarge, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d bytes", maxBody)}
-	sendAgain    = refusal{unavailable, http.StatusServiceUnavailable, "not stored: send it again"}
+	notSigned    = refusal{result: unauthorized, status: http.StatusUnauthorized, text: "no signature matches"}
+	bodyTooLarge = refusal{result: tooLarge, status: http.StatusRequestEntityTooLarge, text: fmt.Sprintf("the body is larger than %d bytes", maxBody)}
 	// Not "unavailable": anybody can leave a body out, and it is no fault of ours.
-	bodyMissing = refusal{unauthorized, http.StatusRequestTimeout, "the body did not arrive whole"}
+	bodyMissing = refusal{result: unauthorized, status: http.StatusRequestTimeout, text: "the body did not arrive whole"}
 )
+
+func sendAgain(cause error) *refusal {
+	return &refusal{unavailable, http.StatusServiceUnavailable, "not stored: send it again", cause}
+}
 
 // receive checks a webhook and sees it into Kafka.
 func (p *Producer) receive(w http.ResponseWriter, r *http.Request) (result, *refusal) {
@@ -67,13 +75,16 @@ func (p *Producer) receive(w http.ResponseWriter, r *http.Request) (result, *ref
 	if refusal != nil {
 		return refusal.result, refusal
 	}
-	record, verdict := p.record(hook)
+	record, verdict, reason := p.record(hook)
 	if record == nil {
 		return verdict, nil
 	}
 	if err := p.publish(record); err != nil {
-		p.unavailable.warn(p.log, fmt.Errorf("write to topic %q: %w", record.Topic, err))
-		return unavailable, &sendAgain
+		return unavailable, sendAgain(fmt.Errorf("write to topic %q: %w", record.Topic, err))
+	}
+	if verdict == malformed {
+		p.log.Info("webhook dropped to the dead-letter topic", "reason", string(reason),
+			"topic", record.Topic, "partition", record.Partition, "offset", record.Offset)
 	}
 	return verdict, nil
 }
@@ -94,15 +105,14 @@ func (p *Producer) authenticate(w http.ResponseWriter, r *http.Request, room *sh
 		err = sig.fresh(receivedAt)
 	}
 	if err != nil {
-		return webhook{}, &refusal{unauthorized, http.StatusUnauthorized, err.Error()}
+		return webhook{}, &refusal{result: unauthorized, status: http.StatusUnauthorized, text: err.Error()}
 	}
 
 	body, err := readBody(w, r, room)
 	var overrun *http.MaxBytesError
 	switch {
 	case errors.Is(err, errNoRoom):
-		p.unavailable.warn(p.log, err)
-		return webhook{}, &sendAgain
+		return webhook{}, sendAgain(err)
 	case errors.As(err, &overrun):
 		return webhook{}, &bodyTooLarge
 	case err != nil:
@@ -116,8 +126,9 @@ func (p *Producer) authenticate(w http.ResponseWriter, r *http.Request, room *sh
 var provider = []byte(tracking.Resend) // never written to
 
 // record makes a webhook's record, and says how to count the webhook once that
-// is in Kafka. There is none for a webhook that is ignored.
-func (p *Producer) record(hook webhook) (*kgo.Record, result) {
+// is in Kafka, and why it is to be a dead letter, if it is. There is none for a
+// webhook that is ignored.
+func (p *Producer) record(hook webhook) (*kgo.Record, result, tracking.Reason) {
 	// All that goes with the body is one piece of memory.
 	text := make([]byte, 0, len(hook.id)+len(hook.timestamp)+len(time.RFC3339Nano)+36) // a UUID has 36
 	value := func(longer []byte) []byte {
@@ -140,12 +151,12 @@ func (p *Producer) record(hook webhook) (*kgo.Record, result) {
 	var drop *tracking.DropError
 	switch {
 	case errors.As(err, &drop) && drop.Reason == tracking.Untracked:
-		return nil, ignored
+		return nil, ignored, drop.Reason
 	case errors.As(err, &drop):
 		return &kgo.Record{Topic: p.deadLetterTopic, Value: hook.body, Headers: append(headers,
 			kgo.RecordHeader{Key: "reason", Value: []byte(drop.Reason)},
 			kgo.RecordHeader{Key: "detail", Value: []byte(drop.Detail)},
-		)}, malformed
+		)}, malformed, drop.Reason
 	}
-	return &kgo.Record{Topic: p.topic, Key: value(append(text, emailID.String()...)), Value: hook.body, Headers: headers}, accepted
+	return &kgo.Record{Topic: p.topic, Key: value(append(text, emailID.String()...)), Value: hook.body, Headers: headers}, accepted, ""
 }

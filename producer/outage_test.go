@@ -1,14 +1,11 @@
 package producer
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -186,22 +183,6 @@ func TestAnnouncedBodiesHoldLittle(t *testing.T) {
 	g.want(http.StatusNoContent, sentWebhook{body: bodyOfSize(maxBody)})
 	if bytes := g.producer.held.bytes.Load(); bytes > attackers*(heldPerRequest+firstRead) {
 		t.Errorf("%d bytes are held", bytes)
-	}
-}
-
-// The log has a line every ten seconds, not one for each webhook.
-func TestOutageIsLoggedSeldom(t *testing.T) {
-	g := newGateway(t, gatewayOptions{})
-	var logged logBuffer
-	log := slog.New(slog.NewTextHandler(&logged, nil))
-	for range 1000 {
-		g.producer.unavailable.warn(log, errors.New("away"))
-	}
-	if n := strings.Count(logged.text.String(), "\n"); n != 1 {
-		t.Errorf("%d lines, want 1", n)
-	}
-	if n := g.producer.unavailable.refused.Load(); n != 999 {
-		t.Errorf("%d left to report, want 999", n)
 	}
 }
 

@@ -7,14 +7,12 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/time/rate"
 )
 
 // Options of a [Producer]. Required but for PublishTimeout.
@@ -25,7 +23,9 @@ type Options struct {
 	// Secrets are Resend's; more than one while rotating. None is an error.
 	Secrets    []Secret
 	Registerer prometheus.Registerer
-	Logger     *slog.Logger
+	// Logger gets a line for each webhook that is refused or dropped. Anybody may
+	// send those, so its handler should limit them.
+	Logger *slog.Logger
 	// PublishTimeout bounds the wait for Kafka's acknowledgement; 8 s if zero.
 	// Providers wait 15 s for an answer (Svix's default).
 	PublishTimeout time.Duration
@@ -55,7 +55,6 @@ type Producer struct {
 	log             *slog.Logger
 	held            held
 	pending         sync.Pool // of *pending
-	unavailable     outage
 	now             func() time.Time
 }
 
@@ -78,7 +77,6 @@ func New(o Options) (*Producer, error) {
 		log:             o.Logger,
 		held:            held{limit: maxHeld},
 		pending:         sync.Pool{New: func() any { return newPending() }},
-		unavailable:     outage{seldom: rate.Sometimes{Interval: 10 * time.Second}},
 		now:             time.Now,
 	}
 	if p.publishTimeout == 0 {
@@ -109,20 +107,6 @@ func New(o Options) (*Producer, error) {
 // may still do so later: the provider sends the webhook again, and the consumer
 // counts it once.
 var errNotAcknowledged = errors.New("not acknowledged in time")
-
-// outage keeps a log readable while every webhook is refused: a line every ten
-// seconds, with the number since the last one.
-type outage struct {
-	refused atomic.Int64
-	seldom  rate.Sometimes
-}
-
-func (o *outage) warn(log *slog.Logger, err error) {
-	o.refused.Add(1)
-	o.seldom.Do(func() {
-		log.Warn("webhooks answered 503: the provider sends them again", "error", err, "refused", o.refused.Swap(0))
-	})
-}
 
 // pending awaits one acknowledgement at a time, and is used again for another.
 type pending struct {

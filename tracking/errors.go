@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -41,6 +43,7 @@ func classify(err error) error {
 	if !errors.As(err, &pg) {
 		return err
 	}
+	err = withoutData(err)
 	switch pg.Code {
 	case "22001", // string_data_right_truncation
 		"22003", // numeric_value_out_of_range
@@ -59,6 +62,32 @@ func classify(err error) error {
 		return err
 	}
 	return &RefusedError{SQLState: pg.Code, Constraint: pg.ConstraintName, err: err}
+}
+
+// quiet is an error with another text.
+type quiet struct {
+	error
+	text string
+}
+
+func (e quiet) Error() string { return e.text }
+func (e quiet) Unwrap() error { return e.error }
+
+// withoutData is err, which says no more of PostgreSQL's answer than its SQLSTATE
+// and the names in it where that may quote a row: links and addresses belong into
+// no log. What it says of itself, its tables and its locks is kept, by class.
+func withoutData(err error) error {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) || slices.Contains([]string{"08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"}, sqlClass(pg)) {
+		return err
+	}
+	text := pg.Severity + ": SQLSTATE " + pg.Code
+	for _, name := range [][2]string{{"table", pg.TableName}, {"column", pg.ColumnName}, {"constraint", pg.ConstraintName}} {
+		if name[1] != "" {
+			text += ", " + name[0] + " " + name[1]
+		}
+	}
+	return quiet{err, strings.ReplaceAll(err.Error(), pg.Error(), text)}
 }
 
 // Reasons to apply a batch again: a closed set, which labels a metric.

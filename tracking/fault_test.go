@@ -224,6 +224,34 @@ func TestApply_ErrorsAreClassified(t *testing.T) {
 	}
 }
 
+// Whatever PostgreSQL quotes of a row, as an operator's trigger may, the error says
+// it nowhere; what it says of itself the error keeps.
+func TestErrorsQuoteNoRow(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	store := &tracking.Store{Pool: pool}
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	click := event(uuid.New(), tracking.Clicked, 0)
+	for _, state := range []string{"P0001", "22023", "23505", "23514", "XX000"} {
+		exec(`CREATE OR REPLACE FUNCTION mailtally.quote() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+			RAISE EXCEPTION 'a row with %', NEW.link USING ERRCODE = '` + state + `', DETAIL = NEW.link, HINT = NEW.link; END $$`)
+		exec("CREATE OR REPLACE TRIGGER quote BEFORE INSERT ON mailtally.email_event FOR EACH ROW EXECUTE FUNCTION mailtally.quote()")
+		_, err := store.Apply(t.Context(), []tracking.Event{click})
+		if err == nil || !strings.Contains(err.Error(), state) || strings.Contains(err.Error(), "example.com") {
+			t.Errorf("the error is %v, want SQLSTATE %s and no link", err, state)
+		}
+	}
+	exec("ALTER TABLE mailtally.email RENAME TO email_gone")
+	if _, err := store.Apply(t.Context(), []tracking.Event{click}); err == nil || !strings.Contains(err.Error(), `relation "mailtally.email" does not exist`) {
+		t.Errorf("the error is %v, want to be told of the table", err)
+	}
+}
+
 // Only what a row holds can make PostgreSQL refuse it for good. All else may
 // pass: dropping for it would empty the topic.
 func TestClassify(t *testing.T) {

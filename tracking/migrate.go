@@ -29,7 +29,17 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := migrateTo(ctx, pool, goose.MaxVersion); err != nil {
 		return fmt.Errorf("tracking: migrate: %w", err)
 	}
-	return EnsurePartitions(ctx, pool, time.Now())
+	_, err := EnsurePartitions(ctx, pool, time.Now())
+	return err
+}
+
+// SchemaVersion is the number of the newest migration that the database has.
+func SchemaVersion(ctx context.Context, pool *pgxpool.Pool) (version int64, err error) {
+	err = pool.QueryRow(ctx, "SELECT max(version_id) FROM mailtally.schema_version WHERE is_applied", pgx.QueryExecModeExec).Scan(&version)
+	if err != nil {
+		return 0, fmt.Errorf("tracking: ask for the schema's version: %w", err)
+	}
+	return version, nil
 }
 
 func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
@@ -103,20 +113,24 @@ const monthsAhead = 2
 // look through its events for those of the month, which are moved, and for a few
 // seconds before at the most, in which it waits its turn. When it fails it can
 // be called again: until a month has its partition, its events go to the default
-// one.
-func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) error {
+// one. made are the names of those that it made.
+func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) (made []string, err error) {
 	this := time.Date(now.UTC().Year(), now.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
 	for i := -1; i <= monthsAhead; i++ {
 		month := this.AddDate(0, i, 0)
-		if err := ensurePartition(ctx, pool, month); err != nil {
-			return fmt.Errorf("tracking: make the partition for %s: %w", month.Format("2006-01"), err)
+		name := "email_event_" + month.Format("2006_01")
+		isNew, err := ensurePartition(ctx, pool, name, month)
+		if err != nil {
+			return made, fmt.Errorf("tracking: make the partition for %s: %w", month.Format("2006-01"), withoutData(err))
+		}
+		if isNew {
+			made = append(made, name)
 		}
 	}
-	return nil
+	return made, nil
 }
 
-func ensurePartition(ctx context.Context, pool *pgxpool.Pool, month time.Time) error {
-	name := "email_event_" + month.Format("2006_01")
+func ensurePartition(ctx context.Context, pool *pgxpool.Pool, name string, month time.Time) (isNew bool, err error) {
 	exists := func(q interface {
 		QueryRow(context.Context, string, ...any) pgx.Row
 	}) (found bool, err error) {
@@ -124,9 +138,9 @@ func ensurePartition(ctx context.Context, pool *pgxpool.Pool, month time.Time) e
 		return found, err
 	}
 	if found, err := exists(pool); err != nil || found {
-		return err
+		return false, err
 	}
-	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		// Other members may be at it: the lock on the default partition, which also
 		// keeps new strays out while the old ones move, lets one of them do it.
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
@@ -153,8 +167,10 @@ func ensurePartition(ctx context.Context, pool *pgxpool.Pool, month time.Time) e
 				return err
 			}
 		}
+		isNew = true
 		return nil
 	})
+	return isNew && err == nil, err
 }
 
 // Ready is nil while the database answers and has the schema that this program

@@ -2,6 +2,7 @@ package tracking_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -124,14 +125,24 @@ func TestEnsurePartitions(t *testing.T) {
 		t.Fatal(err)
 	}
 	var running sync.WaitGroup
+	var mu sync.Mutex
+	var made []string
 	for range 4 {
 		running.Go(func() {
-			if err := tracking.EnsurePartitions(t.Context(), pool, time.Date(2040, 1, 31, 23, 0, 0, 0, time.UTC)); err != nil {
+			mine, err := tracking.EnsurePartitions(t.Context(), pool, time.Date(2040, 1, 31, 23, 0, 0, 0, time.UTC))
+			if err != nil {
 				t.Error(err)
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			made = append(made, mine...)
 		})
 	}
 	running.Wait()
+	slices.Sort(made)
+	if want := []string{"email_event_2039_12", "email_event_2040_01", "email_event_2040_02", "email_event_2040_03"}; !slices.Equal(made, want) {
+		t.Errorf("they say that they made %v, want %v", made, want)
+	}
 
 	for table, want := range map[string]int{"email_event_default": 0, "email_event_2039_12": 0, "email_event_2040_01": 0, "email_event_2040_02": 1, "email_event_2040_03": 1} {
 		if n := count(table); n != want {
@@ -157,6 +168,9 @@ func TestReady(t *testing.T) {
 		}
 		if version == newest && err != nil {
 			t.Error(err)
+		}
+		if is, err := tracking.SchemaVersion(t.Context(), pool); version > 0 && (err != nil || is != version) {
+			t.Errorf("the schema's version is %d, %v, want %d", is, err, version)
 		}
 	}
 }

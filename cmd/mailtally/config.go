@@ -57,6 +57,10 @@ type config struct {
 	brokersDefaulted bool
 }
 
+// maxWriters bounds a member's connections: PostgreSQL allows 100 by default, and a
+// figure too many in a variable must not keep out everybody else.
+const maxWriters = 64
+
 // What a command cannot do without.
 const (
 	needsDatabase = 1 << iota
@@ -122,8 +126,8 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	if c.ConsumerMaxBatch < 1 && !failed(all, "ConsumerMaxBatch") {
 		problem("CONSUMER_MAX_BATCH", "%d: want 1 or more", c.ConsumerMaxBatch)
 	}
-	if c.ConsumerWriters < 1 && !failed(all, "ConsumerWriters") {
-		problem("CONSUMER_WRITERS", "%d: want 1 or more", c.ConsumerWriters)
+	if (c.ConsumerWriters < 1 || c.ConsumerWriters > maxWriters) && !failed(all, "ConsumerWriters") {
+		problem("CONSUMER_WRITERS", "%d: want 1 to %d: each has a connection of its own", c.ConsumerWriters, maxWriters)
 	}
 	if !c.KafkaTLS {
 		for variable, file := range map[string]string{"KAFKA_TLS_CA_FILE": c.KafkaTLSCAFile, "KAFKA_TLS_CERT_FILE": c.KafkaTLSCertFile, "KAFKA_TLS_KEY_FILE": c.KafkaTLSKeyFile} {

@@ -80,6 +80,8 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 		"KAFKA_DEAD_LETTER_TOPIC":     "email-events",
 		"KAFKA_PARTITIONS":            "0",
 		"KAFKA_REPLICATION_FACTOR":    "-1",
+		"CONSUMER_MAX_BATCH":          "0",
+		"CONSUMER_WRITERS":            "65",
 		"KAFKA_TLS":                   "maybe",
 		"KAFKA_TLS_CA_FILE":           "/nowhere/ca",
 		"KAFKA_TLS_CERT_FILE":         "/nowhere/cert",

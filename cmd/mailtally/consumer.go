@@ -24,16 +24,23 @@ func runConsumer(ctx context.Context, args []string, environ map[string]string, 
 	if err != nil {
 		return err
 	}
-	return runMember(ctx, c, newRegistry(), newLogger(c, stderr))
+	log, flush := newLogger(c, stderr)
+	defer flush()
+	return runMember(ctx, c, newRegistry(), log)
 }
 
 // runMember is the member, which counts in reg.
-func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slog.Logger) error {
+func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slog.Logger) (err error) {
+	defer func() {
+		if err == nil {
+			log.Info("consumer stopped", "group", c.KafkaGroup)
+		}
+	}()
 	pool, err := openPool(ctx, c.DatabaseURL, c.ConsumerWriters, reg)
 	if err != nil {
 		return err
 	}
-	defer atMost(poolCloseTimeout, log, "the database connections", pool.Close)
+	defer atMost(poolCloseTimeout, log, "database connections", pool.Close)
 	kafka, err := kafkaOptions(c, reg, log)
 	if err != nil {
 		return err
@@ -47,22 +54,19 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 	if err != nil {
 		return err
 	}
-	log.Info("consumer started", "admin_addr", admin.Addr().String(), "brokers", c.KafkaBrokers, "topic", c.KafkaTopic, "group", c.KafkaGroup)
+	withSettings(log, c).Info("consumer started", "group", c.KafkaGroup, "database", databaseName(c.DatabaseURL),
+		"writers", c.ConsumerWriters, "max_batch", c.ConsumerMaxBatch, "admin_addr", admin.Addr().String())
 	ready := []check{
 		{"kafka", member.Ready},
 		{"database", func(ctx context.Context) error { return tracking.Ready(ctx, pool) }},
 	}
-	err = withAdmin(ctx, admin, adminHandler(reg, ready...), log, func(ctx context.Context) error {
+	return withAdmin(ctx, admin, adminHandler(reg, ready...), log, func(ctx context.Context) error {
 		var running sync.WaitGroup
 		running.Go(func() { keepPartitions(ctx, pool, log) })
 		member.Run(ctx)
 		running.Wait()
 		return nil
 	})
-	if err == nil {
-		log.Info("consumer stopped")
-	}
-	return err
 }
 
 // newMember makes a member that counts in reg.

@@ -47,7 +47,8 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 		return usageError{errors.New("KAFKA_TLS or KAFKA_SASL_MECHANISM is set, but KAFKA_BROKERS is not: " +
 			"the embedded Kafka has neither, so set KAFKA_BROKERS too, or none of them")}
 	}
-	log := newLogger(c, stderr)
+	log, flush := newLogger(c, stderr)
+	defer flush()
 
 	// The ports first: if one is taken, nothing has been started yet.
 	public, err := listen("HTTP_ADDR", c.HTTPAddr)
@@ -86,7 +87,7 @@ func runDev(ctx context.Context, args []string, environ map[string]string, stdou
 	if err != nil {
 		return err
 	}
-	defer atMost(poolCloseTimeout, log, "the database connections", pool.Close)
+	defer atMost(poolCloseTimeout, log, "database connections", pool.Close)
 	if err := prepare(ctx, c, pool, log); err != nil {
 		return whyEnded(user, ctx, err)
 	}
@@ -153,7 +154,7 @@ func withDefaults(environ, defaults map[string]string) map[string]string {
 func prepare(ctx context.Context, c config, pool *pgxpool.Pool, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()
-	if err := createSchema(ctx, pool); err != nil {
+	if err := createSchema(ctx, pool, log); err != nil {
 		return err
 	}
 	return createTopics(ctx, c, log)

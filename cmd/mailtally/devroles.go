@@ -30,7 +30,7 @@ func startRoles(c config, pool *pgxpool.Pool, reg *prometheus.Registry, log *slo
 	checks := []check{{"database", func(ctx context.Context) error { return tracking.Ready(ctx, pool) }}}
 	var stops []func()
 	stop = sync.OnceFunc(func() {
-		atMost(devStopTimeout, log, "the roles", func() {
+		atMost(devStopTimeout, log, "roles", func() {
 			for i := len(stops) - 1; i >= 0; i-- {
 				stops[i]()
 			}
@@ -48,11 +48,12 @@ func startRoles(c config, pool *pgxpool.Pool, reg *prometheus.Registry, log *slo
 		name := strconv.Itoa(i + 1)
 		// Each role counts under its own name, as it would in its own process.
 		reg := prometheus.WrapRegistererWith(prometheus.Labels{"member": name}, reg)
+		log := log.With("member", name)
 		kafka, err := kafkaOptions(c, reg, log)
 		if err != nil {
 			return nil, err
 		}
-		member, err := newMember(c, kafka, pool, reg, log.With("member", name))
+		member, err := newMember(c, kafka, pool, reg, log)
 		if err != nil {
 			return nil, err
 		}
@@ -75,15 +76,15 @@ func startRoles(c config, pool *pgxpool.Pool, reg *prometheus.Registry, log *slo
 	stops = append(stops, gateway.Close)
 	checks = append(checks, check{"producer", gateway.Ready})
 
-	serving := func(listener net.Listener, handler http.Handler) (stop func()) {
+	serving := func(component string, listener net.Listener, handler http.Handler) (stop func()) {
 		return stage(func(ctx context.Context) {
-			if err := serve(ctx, listener, handler, devDrain, log); err != nil {
+			if err := serve(ctx, listener, handler, devDrain, log.With("component", component)); err != nil {
 				fail(err)
 			}
 		})
 	}
-	stops = append(stops, serving(public, gateway.Handler()))
-	stops = slices.Insert(stops, 0, serving(admin, adminHandler(reg, checks...)))
+	stops = append(stops, serving("webhooks", public, gateway.Handler()))
+	stops = slices.Insert(stops, 0, serving("admin", admin, adminHandler(reg, checks...)))
 	return stop, nil
 }
 
@@ -100,7 +101,8 @@ func stage(f func(context.Context)) (stop func()) {
 
 // atMost runs f and waits for it, but not for ever. What it gives up on ends with
 // the process; records that were not committed are consumed again.
-func atMost(d time.Duration, log *slog.Logger, what string, f func()) {
+func atMost(d time.Duration, log *slog.Logger, component string, f func()) {
+	start := time.Now()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -110,8 +112,9 @@ func atMost(d time.Duration, log *slog.Logger, what string, f func()) {
 	defer timer.Stop()
 	select {
 	case <-ended:
+		log.Info("closed", "component", component, "duration", since(start))
 	case <-timer.C:
-		log.Warn("gave up waiting for its end: Kafka or PostgreSQL hangs; what is not committed is consumed again", "of", what)
+		log.Warn("gave up waiting for its end: Kafka or PostgreSQL hangs; what is not committed is consumed again", "component", component)
 	}
 }
 

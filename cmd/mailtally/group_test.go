@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"strconv"
 	"testing"
@@ -39,7 +38,9 @@ func join(t *testing.T, environ map[string]string) *member {
 	}}
 	go func() {
 		defer close(m.ended)
-		if err := runMember(ctx, c, m.reg, slog.New(slog.NewJSONHandler(m.stderr, nil))); err != nil {
+		log, flush := newLogger(c, m.stderr)
+		defer flush()
+		if err := runMember(ctx, c, m.reg, log); err != nil {
 			t.Error(err)
 		}
 	}()

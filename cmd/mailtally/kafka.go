@@ -1,35 +1,29 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"strconv"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/twmb/franz-go/plugin/kprom"
-	"github.com/twmb/franz-go/plugin/kslog"
-
-	"github.com/mailtally/mailtally/consumer"
 )
 
 // kafkaOptions says how a client reaches the brokers. reg may be nil.
 func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.Opt, error) {
+	log = log.With("component", "kafka client")
 	options := []kgo.Opt{
 		kgo.SeedBrokers(c.KafkaBrokers...),
 		kgo.ClientID("mailtally"),
-		kgo.WithLogger(quietLogger{kslog.New(log.With("component", "kafka client"))}),
+		kgo.WithLogger(newKafkaLogger(log)),
+		kgo.WithHooks(newBrokerWatch(log)),
 	}
 	if reg != nil {
 		options = append(options, kgo.WithHooks(kprom.NewMetrics("mailtally_kafka", kprom.Registerer(reg))))
@@ -49,17 +43,6 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 		options = append(options, kgo.SASL(mechanism))
 	}
 	return options, nil
-}
-
-// quietLogger passes the Kafka client's information on only where debug is asked
-// for: it speaks of every step, and the roles say what matters of it.
-type quietLogger struct{ kgo.Logger }
-
-func (l quietLogger) Level() kgo.LogLevel {
-	if level := l.Logger.Level(); level != kgo.LogLevelInfo {
-		return level
-	}
-	return kgo.LogLevelWarn
 }
 
 // tlsConfig reads the files of KAFKA_TLS_…, and reports all that is wrong with
@@ -100,60 +83,4 @@ func saslMechanism(c config) (sasl.Mechanism, error) {
 		return scram.Auth{User: user, Pass: password}.AsSha512Mechanism(), nil
 	}
 	return nil, fmt.Errorf("%q is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512", c.KafkaSASLMechanism)
-}
-
-// deadLetterRetention is a month, in ms, to look into what was dropped.
-const deadLetterRetention = 30 * 24 * 60 * 60 * 1000
-
-// createTopics makes the topics that do not exist yet. Those that do are left as
-// they are.
-func createTopics(ctx context.Context, c config, log *slog.Logger) error {
-	options, err := kafkaOptions(c, nil, log)
-	if err != nil {
-		return err
-	}
-	client, err := kgo.NewClient(options...)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
-	defer cancel()
-	admin := kadm.NewClient(client)
-	brokers := strings.Join(c.KafkaBrokers, ",")
-	replicas := c.KafkaReplicationFactor
-	if replicas == 0 {
-		replicas = -1 // what Kafka calls it
-	}
-	common := map[string]*string{}
-	if c.KafkaReplicationFactor >= 3 {
-		// With the broker's default of 1, acks=all would be content with a single
-		// replica while the others are away.
-		common["min.insync.replicas"] = kadm.StringPtr("2")
-	}
-	deadLetter := map[string]*string{
-		"max.message.bytes": kadm.StringPtr(strconv.Itoa(consumer.DeadLetterMaxBytes)),
-		"retention.ms":      kadm.StringPtr(strconv.Itoa(deadLetterRetention)),
-	}
-	for name, value := range common {
-		deadLetter[name] = value
-	}
-	for _, topic := range []struct {
-		name       string
-		partitions int32
-		configs    map[string]*string
-	}{
-		{c.KafkaTopic, c.KafkaPartitions, common},
-		{c.KafkaDeadLetterTopic, 1, deadLetter},
-	} {
-		_, err := admin.CreateTopic(ctx, topic.partitions, replicas, topic.configs, topic.name)
-		switch {
-		case err == nil, errors.Is(err, kerr.TopicAlreadyExists):
-		case errors.As(err, new(*kerr.Error)): // the broker's own answer
-			return fmt.Errorf("create Kafka topic %q on %s: %w", topic.name, brokers, err)
-		default:
-			return fmt.Errorf("create Kafka topic %q on %s: %w: check that Kafka runs there, and KAFKA_BROKERS", topic.name, brokers, err)
-		}
-	}
-	return nil
 }

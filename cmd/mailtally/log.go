@@ -1,16 +1,60 @@
 package main
 
 import (
+	"cmp"
 	"io"
 	"log/slog"
+	"net"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 )
 
 // newLogger writes structured logs. They go to standard error: standard output
-// is a command's own.
-func newLogger(c config, w io.Writer) *slog.Logger {
+// is a command's own. flush writes what is held back, and has to be called last.
+func newLogger(c config, w io.Writer) (log *slog.Logger, flush func()) {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
+	var handler slog.Handler = slog.NewJSONHandler(w, options)
 	if c.LogFormat == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
+		handler = slog.NewTextHandler(w, options)
 	}
-	return slog.New(slog.NewJSONHandler(w, options))
+	limited := newLogLimit(handler)
+	return slog.New(limited), limited.close
 }
+
+// withSettings has a role's first line say what runs, and how it reaches Kafka.
+func withSettings(log *slog.Logger, c config) *slog.Logger {
+	return log.With("version", version(), "brokers", c.KafkaBrokers, "tls", c.KafkaTLS, "sasl", cmp.Or(c.KafkaSASLMechanism, "none"),
+		"topic", c.KafkaTopic, "dead_letter_topic", c.KafkaDeadLetterTopic)
+}
+
+// databaseName is what of a DATABASE_URL may be told: where PostgreSQL is, and the
+// database's name.
+func databaseName(url string) string {
+	config, err := poolConfig(url)
+	if err != nil {
+		return "unknown"
+	}
+	at := func(host string, port uint16) string { return net.JoinHostPort(host, strconv.Itoa(int(port))) }
+	hosts := []string{at(config.ConnConfig.Host, config.ConnConfig.Port)}
+	for _, other := range config.ConnConfig.Fallbacks { // the same with and without TLS, and other hosts
+		if host := at(other.Host, other.Port); !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return strings.Join(hosts, ",") + "/" + config.ConnConfig.Database
+}
+
+// version is that of the module, or the commit, which the program was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version
+}
+
+// since is how long ago start was, as logs say it.
+func since(start time.Time) string { return time.Since(start).Round(time.Millisecond).String() }

@@ -27,13 +27,14 @@ func runMigrate(ctx context.Context, args []string, environ map[string]string, s
 	if err != nil {
 		return err
 	}
-	log := newLogger(c, stderr)
+	log, flush := newLogger(c, stderr)
+	defer flush()
 	pool, err := openPool(ctx, c.DatabaseURL, 0, nil)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	err = patiently(ctx, log, func() error { return createSchema(ctx, pool) })
+	err = patiently(ctx, log, func() error { return createSchema(ctx, pool, log) })
 	if err != nil {
 		return err
 	}
@@ -51,12 +52,21 @@ func runMigrate(ctx context.Context, args []string, environ map[string]string, s
 const migrateTimeout = 30 * time.Second
 
 // createSchema creates or upgrades the schema.
-func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
+func createSchema(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
+	start := time.Now()
 	err := tracking.Migrate(ctx, pool)
 	if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
 		return fmt.Errorf("%w: check that PostgreSQL runs there, and DATABASE_URL", err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	version, err := tracking.SchemaVersion(ctx, pool)
+	if err != nil {
+		return err
+	}
+	log.Info("schema migrated, or as it should be", "schema_version", version, "duration", since(start))
+	return nil
 }
 
 // patiently tries until it succeeds, for as long as migrateTimeout. What is no

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/mailtally/mailtally/internal/faults"
 )
@@ -52,6 +55,48 @@ func TestMigrate_Waits(t *testing.T) {
 	broker.Away(false)
 	if code := p.wait(); code != 0 {
 		t.Errorf("exit code %d: %s", code, p.stderr)
+	}
+}
+
+// Topics that exist are left as they are, and how they differ is said: no more than
+// that, and nothing where they do not.
+func TestMigrate_TopicsThatDiffer(t *testing.T) {
+	t.Parallel()
+	environ := system(t)
+	differing := func() map[string]any {
+		t.Helper()
+		p := start(t, environ, "migrate")
+		if code := p.wait(); code != 0 {
+			t.Fatalf("exit code %d: %s", code, p.stderr)
+		}
+		differs := make(map[string]any)
+		for _, line := range p.stderr.lines() {
+			if line["level"] == "WARN" {
+				differs[line["topic"].(string)] = line["differs"]
+			}
+		}
+		return differs
+	}
+	admin, ctx := ask(t, environ["KAFKA_BROKERS"])
+	if _, err := admin.CreateTopic(ctx, 3, -1, nil, "email-events"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(differing()), "map[email-events:[partitions is 3, not 12]]"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	environ = with(environ, "KAFKA_PARTITIONS", "3")
+	if got := differing(); len(got) != 0 {
+		t.Errorf("topics as they should be differ: %v", got)
+	}
+	_, err := admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "retention.ms", Value: kadm.StringPtr("1000")}}, "email-events.dead-letter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	environ = with(environ, "KAFKA_REPLICATION_FACTOR", "3")
+	want := "map[email-events:[replication factor is 1, not 3 min.insync.replicas is 1, not 2] " +
+		"email-events.dead-letter:[replication factor is 1, not 3 min.insync.replicas is 1, not 2 retention.ms is 1000, not 2592000000]]"
+	if got := fmt.Sprint(differing()); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 

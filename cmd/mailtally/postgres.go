@@ -82,7 +82,11 @@ func keepPartitions(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 	ticker := time.NewTicker(partitionInterval)
 	defer ticker.Stop()
 	for {
-		if err := tracking.EnsurePartitions(ctx, pool, time.Now()); err != nil && ctx.Err() == nil {
+		made, err := tracking.EnsurePartitions(ctx, pool, time.Now())
+		if len(made) > 0 {
+			log.Info("partitions of the history made", "tables", made)
+		}
+		if err != nil && ctx.Err() == nil {
 			log.Warn("partitions for the coming months not made: tried again in an hour; until then the default partition takes their events", "error", err)
 		}
 		select {

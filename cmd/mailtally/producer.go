@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/mailtally/mailtally/producer"
 )
 
 // runProducer is the webhook gateway. When ctx ends it takes no more webhooks
 // and gives those in flight their true answer.
-func runProducer(ctx context.Context, args []string, environ map[string]string, _, stderr io.Writer) error {
+func runProducer(ctx context.Context, args []string, environ map[string]string, _, stderr io.Writer) (err error) {
 	if err := noArguments(args); err != nil {
 		return err
 	}
@@ -17,7 +18,13 @@ func runProducer(ctx context.Context, args []string, environ map[string]string, 
 	if err != nil {
 		return err
 	}
-	log := newLogger(c, stderr)
+	log, flush := newLogger(c, stderr)
+	defer flush()
+	defer func() {
+		if err == nil {
+			log.Info("producer stopped")
+		}
+	}()
 	reg := newRegistry()
 	kafka, err := kafkaOptions(c, reg, log)
 	if err != nil {
@@ -30,7 +37,11 @@ func runProducer(ctx context.Context, args []string, environ map[string]string, 
 	if err != nil {
 		return err
 	}
-	defer p.Close()
+	defer func() {
+		start := time.Now()
+		p.Close()
+		log.Info("Kafka connections closed", "duration", since(start))
+	}()
 
 	public, err := listen("HTTP_ADDR", c.HTTPAddr)
 	if err != nil {
@@ -41,13 +52,8 @@ func runProducer(ctx context.Context, args []string, environ map[string]string, 
 	if err != nil {
 		return err
 	}
-	log.Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String(),
-		"brokers", c.KafkaBrokers, "topic", c.KafkaTopic)
-	err = withAdmin(ctx, admin, adminHandler(reg, check{"kafka", p.Ready}), log, func(ctx context.Context) error {
-		return serve(ctx, public, p.Handler(), webhookDrain, log)
+	withSettings(log, c).Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String())
+	return withAdmin(ctx, admin, adminHandler(reg, check{"kafka", p.Ready}), log, func(ctx context.Context) error {
+		return serve(ctx, public, p.Handler(), webhookDrain, log.With("component", "webhooks"))
 	})
-	if err == nil {
-		log.Info("producer stopped")
-	}
-	return err
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -40,7 +42,7 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, dra
 		WriteTimeout:      25 * time.Second, // from the end of the header: the body's time, and Kafka's
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // clients' faults
+		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
@@ -49,15 +51,36 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, dra
 		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 	case <-ctx.Done():
 	}
+	log.Info("stopping: no more requests are taken")
+	start := time.Now()
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()
 	if err := server.Shutdown(draining); err != nil {
 		// Also connections on which no request has come yet.
-		log.Warn("connections cut that did not end in time: their owners try again", "addr", listener.Addr().String(), "error", err)
+		log.Warn("connections cut that did not end in time: their owners try again", "duration", since(start), "error", err)
 		server.Close()
+	} else {
+		log.Info("drained: the requests in flight are answered", "duration", since(start))
 	}
 	<-failed // ErrServerClosed
 	return nil
+}
+
+// serverLog passes on what net/http says of its own. A client's fault, and the
+// address it came from, are of no interest.
+type serverLog struct{ log *slog.Logger }
+
+func (s serverLog) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	if rest, isPanic := strings.CutPrefix(text, "http: panic serving "); isPanic {
+		_, what, _ := strings.Cut(rest, ": ") // after the client's address
+		s.log.Error("request handler panicked: its request got no answer", "error", what)
+	} else if strings.HasPrefix(text, "http: Accept error: ") {
+		s.log.Warn("connections cannot be accepted: tried again", "error", text)
+	} else {
+		s.log.Debug("what the HTTP server says", "error", text)
+	}
+	return len(line), nil
 }
 
 // withAdmin runs work beside the admin server, which starts first and ends
@@ -69,7 +92,7 @@ func withAdmin(ctx context.Context, listener net.Listener, handler http.Handler,
 	failed := make(chan error, 1)
 	go func() {
 		defer stopWorking()
-		failed <- serve(serving, listener, handler, adminDrain, log)
+		failed <- serve(serving, listener, handler, adminDrain, log.With("component", "admin"))
 	}()
 	err := work(working)
 	stopServing()

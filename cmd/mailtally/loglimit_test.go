@@ -1,0 +1,186 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/slogtest"
+	"testing/synctest"
+	"time"
+)
+
+// limited is a logger with a limit, and what it has written.
+func limited(level slog.Level) (log *slog.Logger, limit *logLimit, written *output) {
+	written = newOutput()
+	limit = newLogLimit(slog.NewJSONHandler(written, &slog.HandlerOptions{Level: level}))
+	return slog.New(limit), limit, written
+}
+
+// logLine is a line of log in JSON.
+type logLine map[string]any
+
+func (o *output) lines() (list []logLine) {
+	for text := range strings.Lines(o.String()) {
+		var line logLine
+		if err := json.Unmarshal([]byte(text), &line); err != nil {
+			panic(err)
+		}
+		list = append(list, line)
+	}
+	return list
+}
+
+// stood is how many records lines stand for.
+func stood(lines []logLine) (n int) {
+	for _, line := range lines {
+		repeated, _ := line["repeated"].(float64)
+		n += 1 + int(repeated)
+	}
+	return n
+}
+
+// It does what slog asks of a handler, with groups and attributes.
+func TestLogLimit_IsAHandler(t *testing.T) {
+	var written *output
+	slogtest.Run(t, func(*testing.T) slog.Handler {
+		written = newOutput()
+		limit := newLogLimit(slog.NewJSONHandler(written, nil))
+		t.Cleanup(limit.close)
+		return limit
+	}, func(*testing.T) map[string]any { return written.lines()[0] })
+}
+
+// The first lines of a flood are written at once, then the newest one an interval,
+// and what is held back when the flood ends is written too. No record is lost to the
+// count, and a new flood begins with its first lines again.
+func TestLogLimit_Flood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, limit, written := limited(slog.LevelInfo)
+		defer limit.close()
+		log.Info("single") // is what it was
+		n := 0
+		flood := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(7 * time.Millisecond) { // no interval ends with it
+				n++
+				log.Info("again", "n", n)
+			}
+			synctest.Wait()
+		}
+		flood(20 * time.Millisecond)
+		if got := len(written.lines()); got != 4 {
+			t.Fatalf("%d lines of 4", got)
+		}
+		flood(25*time.Second - 20*time.Millisecond)
+		// After 25 s: the first ones, and two intervals.
+		if got := written.lines()[1:]; len(got) != logBurst+2 || got[logBurst]["n"] != 1429.0 || got[logBurst]["repeated"] != 1423.0 || got[logBurst+1]["repeated"] != 1428.0 {
+			t.Errorf("lines %v", got[logBurst:])
+		}
+		time.Sleep(logInterval)
+		synctest.Wait()
+		if got := written.lines()[1:]; len(got) != logBurst+3 || stood(got) != n || got[logBurst+2]["n"] != float64(n) {
+			t.Errorf("%d lines stand for %d records of %d, the last is %v", len(got), stood(got), n, got[len(got)-1])
+		}
+		time.Sleep(2 * logInterval)
+		synctest.Wait()
+		if len(limit.kinds) != 0 {
+			t.Errorf("%d kinds are kept after a quiet time", len(limit.kinds))
+		}
+		before := len(written.lines())
+		flood(28 * time.Millisecond)
+		if got := len(written.lines()) - before; got != 4 {
+			t.Errorf("%d lines of a new beginning, want 4", got)
+		}
+	})
+}
+
+// A flood hides nothing else: other levels, messages, components and reasons, whether
+// they come with the record or by With, have their own lines.
+func TestLogLimit_Kinds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, limit, written := limited(slog.LevelDebug)
+		for range 100 {
+			log.Info("a")
+		}
+		kinds := []func(){
+			func() { log.Warn("a") },
+			func() { log.Info("b") },
+			func() { log.Info("a", "reason", "x") },
+			func() { log.With("reason", "y", "other", 1).Info("a") },
+			func() { log.With("component", "x").Info("a") },
+		}
+		before := len(written.lines())
+		for _, kind := range kinds {
+			kind()
+		}
+		log.With("partition", 3).Info("a") // the same kind as the flood
+		if got := len(written.lines()) - before; got != len(kinds) {
+			t.Errorf("%d lines, want %d", got, len(kinds))
+		}
+		for range 100 {
+			log.Debug("all of this was asked for")
+		}
+		before += len(kinds)
+		if got := len(written.lines()) - before; got != 100 {
+			t.Errorf("%d lines of debug of 100", got)
+		}
+		limit.close()
+		last := written.lines()[len(written.lines())-1]
+		// As it was logged, With included.
+		if last["msg"] != "a" || last["partition"] != 3.0 || last["repeated"] != 95.0 {
+			t.Errorf("the last line is %v", last)
+		}
+	})
+}
+
+// However many kinds there are, the memory is bounded and all are counted.
+func TestLogLimit_Bounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, limit, written := limited(slog.LevelInfo)
+		const kinds = 3 * logKinds
+		for i := range kinds {
+			log.Info(strconv.Itoa(i))
+			log.Warn(strconv.Itoa(i))
+		}
+		if n := len(limit.kinds); n > logKinds+2 {
+			t.Errorf("%d kinds are kept", n)
+		}
+		limit.close()
+		if got := stood(written.lines()); got != 2*kinds {
+			t.Errorf("the lines stand for %d records of %d", got, 2*kinds)
+		}
+		log.Info("after the end")
+		if got := written.lines(); got[len(got)-1]["msg"] != "after the end" {
+			t.Errorf("the last line is %v", got[len(got)-1])
+		}
+	})
+}
+
+// Many goroutines log while the limit is closed, and no record is lost to the count.
+// goleak (TestMain) sees to it that no timer is left.
+func TestLogLimit_Concurrent(t *testing.T) {
+	t.Parallel()
+	log, limit, written := limited(slog.LevelInfo)
+	const writers, each = 8, 1000
+	var running sync.WaitGroup
+	for w := range writers {
+		running.Go(func() {
+			log := log.With("component", fmt.Sprint(w%2))
+			for i := range each {
+				if w == 0 && i == each/2 {
+					limit.close()
+				}
+				log.Warn("at once", "error", errors.New("x"))
+			}
+		})
+	}
+	running.Wait()
+	limit.close()
+	if got := stood(written.lines()); got != writers*each {
+		t.Errorf("the lines stand for %d records of %d", got, writers*each)
+	}
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// A handler that panics is a line, which names no client and has the place.
+func TestServe_PanicIsLogged(t *testing.T) {
+	t.Parallel()
+	listener, err := listen("HTTP_ADDR", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := newOutput()
+	log, flush := newLogger(config{}, written)
+	stop := stage(func(ctx context.Context) {
+		handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { panic("at " + r.URL.Path) })
+		if err := serve(ctx, listener, handler, devDrain, log); err != nil {
+			t.Error(err)
+		}
+	})
+	if response, err := http.Get("http://" + listener.Addr().String() + "/place"); err == nil {
+		response.Body.Close()
+		t.Errorf("answered %d", response.StatusCode)
+	}
+	stop()
+	flush()
+	text, _, _ := strings.Cut(written.String(), "goroutine ")
+	if !strings.Contains(text, `"level":"ERROR"`) || !strings.Contains(text, `"error":"at /place`) || strings.Contains(text, "127.0.0.1") {
+		t.Errorf("the log has %s", written)
+	}
+	if !strings.Contains(written.String(), "serve_test.go") {
+		t.Errorf("no place in %s", written)
+	}
+}

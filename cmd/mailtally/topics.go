@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mailtally/mailtally/consumer"
+)
+
+// deadLetterRetention is a month, in ms, to look into what was dropped.
+const deadLetterRetention = 30 * 24 * 60 * 60 * 1000
+
+// topic is what a topic is to be.
+type topic struct {
+	name       string
+	partitions int32
+	replicas   int16 // 0: the broker's default
+	configs    map[string]string
+}
+
+func topics(c config) []topic {
+	events := topic{c.KafkaTopic, c.KafkaPartitions, c.KafkaReplicationFactor, map[string]string{}}
+	deadLetters := topic{c.KafkaDeadLetterTopic, 1, c.KafkaReplicationFactor, map[string]string{
+		"max.message.bytes": strconv.Itoa(consumer.DeadLetterMaxBytes),
+		"retention.ms":      strconv.Itoa(deadLetterRetention),
+	}}
+	if c.KafkaReplicationFactor >= 3 {
+		// With the broker's default of 1, acks=all would be content with a single
+		// replica while the others are away.
+		events.configs["min.insync.replicas"] = "2"
+		deadLetters.configs["min.insync.replicas"] = "2"
+	}
+	return []topic{events, deadLetters}
+}
+
+// createTopics makes the topics that do not exist yet. Those that do are left as
+// they are, and how they differ is logged.
+func createTopics(ctx context.Context, c config, log *slog.Logger) error {
+	options, err := kafkaOptions(c, nil, log)
+	if err != nil {
+		return err
+	}
+	client, err := kgo.NewClient(options...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	defer cancel()
+	admin := kadm.NewClient(client)
+	brokers := strings.Join(c.KafkaBrokers, ",")
+	for _, t := range topics(c) {
+		configs := make(map[string]*string)
+		for name, value := range t.configs {
+			configs[name] = &value
+		}
+		replicas := t.replicas
+		if replicas == 0 {
+			replicas = -1 // what Kafka calls it
+		}
+		_, err := admin.CreateTopic(ctx, t.partitions, replicas, configs, t.name)
+		switch {
+		case err == nil:
+			log.Info("topic created", "topic", t.name)
+		case errors.Is(err, kerr.TopicAlreadyExists):
+			differs, err := t.differs(ctx, admin)
+			if err != nil {
+				log.Warn("topic exists, and is left as it is: whether it is what it should be is not known", "topic", t.name, "error", err)
+			} else if len(differs) > 0 {
+				log.Warn("topic exists, and is left as it is: it differs from what migrate would create", "topic", t.name, "differs", differs)
+			}
+		case errors.As(err, new(*kerr.Error)): // the broker's own answer
+			return fmt.Errorf("create Kafka topic %q on %s: %w", t.name, brokers, err)
+		default:
+			return fmt.Errorf("create Kafka topic %q on %s: %w: check that Kafka runs there, and KAFKA_BROKERS", t.name, brokers, err)
+		}
+	}
+	return nil
+}
+
+// differs lists how the topic that exists is another than t. What is the broker's
+// to decide makes no difference.
+func (t topic) differs(ctx context.Context, admin *kadm.Client) (list []string, err error) {
+	compare := func(what, is, want string) {
+		if is != want {
+			list = append(list, fmt.Sprintf("%s is %s, not %s", what, is, want))
+		}
+	}
+	found, err := admin.ListTopics(ctx, t.name)
+	if err == nil {
+		err = found[t.name].Err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list it: %w", err)
+	}
+	compare("partitions", strconv.Itoa(len(found[t.name].Partitions)), strconv.Itoa(int(t.partitions)))
+	if t.replicas > 0 {
+		compare("replication factor", strconv.Itoa(found[t.name].Partitions.NumReplicas()), strconv.Itoa(int(t.replicas)))
+	}
+	if len(t.configs) == 0 {
+		return list, nil
+	}
+	described, err := admin.DescribeTopicConfigs(ctx, t.name)
+	if err != nil {
+		return nil, fmt.Errorf("ask for its settings: %w", err)
+	}
+	resource, err := described.On(t.name, nil)
+	if err == nil {
+		err = resource.Err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask for its settings: %w", err)
+	}
+	is := make(map[string]string)
+	for _, config := range resource.Configs {
+		is[config.Key] = config.MaybeValue()
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.configs)) {
+		compare(name, is[name], t.configs[name])
+	}
+	return list, nil
+}

@@ -100,6 +100,9 @@ func TestDev(t *testing.T) {
 			t.Errorf("%s on the public port: %d", path, code)
 		}
 	}
+	if code, text := get(t, p.line(p.stdout, "^Watch it live: (http://.+)$")[1]); code != http.StatusOK || !strings.Contains(text, "<title>mailtally") {
+		t.Errorf("the page it names: %d %s", code, text)
+	}
 	if code := other.stop(); code != 0 {
 		t.Errorf("consumer: exit code %d, %s", code, other.stderr)
 	}

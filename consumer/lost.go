@@ -58,7 +58,7 @@ func (c *Consumer) findLost(fetches kgo.Fetches) {
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		if lost, found := c.positions.advance(f.FetchPartition); found {
 			c.log.Error("records lost: Kafka's retention removed them before the group had consumed them; raise the topic's retention above the longest time that the group may be away, and have the provider send these webhooks again if it can",
-				"topic", f.Topic, "partition", f.Partition, "from", lost.from, "to", lost.to-1, "records", lost.to-lost.from, "group", c.group)
+				"topic", f.Topic, "partition", f.Partition, "offset", lost.from, "records", lost.to-lost.from, "group", c.group)
 		}
 	})
 }

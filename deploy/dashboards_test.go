@@ -2,13 +2,10 @@ package deploy
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"go.yaml.in/yaml/v3"
 )
 
 const runbook = "https://github.com/mailtally/mailtally/blob/main/deploy/runbook.md"

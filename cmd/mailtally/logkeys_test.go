@@ -15,7 +15,7 @@ import (
 // logKeys are all that a line may have beside time, level and msg.
 var logKeys = []string{
 	// Where: in Kafka, in PostgreSQL, in which part of the process.
-	"topic", "partition", "offset", "group", "partitions", "owned", "tables", "component", "member", "broker",
+	"topic", "partition", "offset", "records", "group", "partitions", "owned", "tables", "component", "member", "broker",
 	// What and why.
 	"reason", "type", "error", "differs", "kafka",
 	// How often, how long.

@@ -108,7 +108,7 @@ func TestMetrics_EveryScrapeAddsUp(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	var records []*kgo.Record
-	for n := range 6_000 {
+	for n := range 3_000 {
 		r := webhook(uuid.New(), tracking.Types()[n%10], n)
 		switch n % 50 {
 		case 7:
@@ -332,15 +332,18 @@ func TestMetrics_Retries(t *testing.T) {
 	faults := []error{
 		answer("57P01"), answer("57014"), answer("40P01"), answer("53100"), answer("42P01"), answer("XX000"),
 	}
-	var calls atomic.Int32
+	var next atomic.Pointer[error]
 	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
-		if n := int(calls.Add(1)); n <= len(faults) {
-			return tracking.Result{}, faults[n-1]
+		if fault := next.Swap(nil); fault != nil {
+			return tracking.Result{}, *fault
 		}
 		return real.Apply(ctx, events)
 	}))
-	s.produce(webhook(uuid.New(), tracking.Opened, 1))
-	s.committed()
+	for n := range faults { // one after the other, so that the pauses do not grow
+		next.Store(&faults[n])
+		s.produce(webhook(uuid.New(), tracking.Opened, n))
+		s.committed()
+	}
 	fault := s.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: deadLetter, Count: -1})
 	s.produce(record("k", "msg_2", "no JSON"))
 	s.until("a dead letter to be refused", func() bool { return counted(t, m, "mailtally_apply_retries_total")["dead_letter"] > 0 })

@@ -74,9 +74,10 @@ func TestConsumer_Lag(t *testing.T) {
 	if err := s.broker.Cluster.DeleteRecords(topic, records[0].Partition, 4); err != nil {
 		t.Fatal(err)
 	}
-	s.until("a lag of 6", func() bool { return sum(t, "mailtally_consumer_lag", m) == 6 })
+	m.hasLag(s, 6)
 	proxy.Away(false)
-	s.until("no lag", func() bool { return sum(t, "mailtally_consumer_lag", m) == 0 })
+	s.committed()
+	m.hasLag(s, 0)
 	m.stop()
 }
 

@@ -50,12 +50,12 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 		return err
 	}
 	defer admin.Close()
+	withSettings(log, c).Info("consumer started", "group", c.KafkaGroup, "database", databaseName(c.DatabaseURL),
+		"writers", c.ConsumerWriters, "max_batch", c.ConsumerMaxBatch, "admin_addr", admin.Addr().String())
 	member, err := newMember(c, kafka, pool, reg, log)
 	if err != nil {
 		return err
 	}
-	withSettings(log, c).Info("consumer started", "group", c.KafkaGroup, "database", databaseName(c.DatabaseURL),
-		"writers", c.ConsumerWriters, "max_batch", c.ConsumerMaxBatch, "admin_addr", admin.Addr().String())
 	ready := []check{
 		{"kafka", member.Ready},
 		{"database", func(ctx context.Context) error { return tracking.Ready(ctx, pool) }},

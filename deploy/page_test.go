@@ -56,7 +56,7 @@ func (b *browser) drawn(s shown) (index int) {
 }
 
 // checkWindows checks the rates and the quantiles shown beside scrape j: each is
-// that of the scrapes that many seconds apart, give or take one.
+// that of two scrapes as many seconds apart as it says.
 func (b *browser) checkWindows(s shown, j int) {
 	b.t.Helper()
 	given := b.given()
@@ -72,13 +72,16 @@ func (b *browser) checkWindows(s shown, j int) {
 		}
 		right := false
 		var want []string
-		for i := max(0, j-window-1); i <= max(0, j-window+1) && !right; i++ {
+		for i := 0; i < j && !right; i++ {
+			apart := given[j].at.Sub(given[i].at).Seconds()
+			if off := apart - float64(window); off > 1.5 || off < -1.5 && i > 0 { // the first is taken where there is no older one
+				continue
+			}
 			from := readNumbers(b.t, given[i].text)
 			switch item.As {
 			case "rate":
 				// The page takes the time when it has read a scrape, which on a busy
 				// machine is some while after the browser has it.
-				apart := given[j].at.Sub(given[i].at).Seconds()
 				least, most := rate(item.Name, from, to, apart+0.5), rate(item.Name, from, to, apart-0.5)
 				want = append(want, fmt.Sprintf("%.2f to %.2f", least, most))
 				got, err := strconv.ParseFloat(strings.ReplaceAll(item.Text, ",", ""), 64)

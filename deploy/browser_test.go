@@ -30,7 +30,7 @@ type browser struct {
 	order   []network.RequestID          // of the requests for /metrics
 	scrapes map[network.RequestID]scrape // those that were answered
 	faults  []string
-	away    bool // the server is: requests that fail are no fault
+	leaves  bool // see serverLeaves
 }
 
 // scrape is an answer of /metrics that the page was given.
@@ -156,9 +156,9 @@ func (b *browser) hear(event any) {
 		b.fault(fmt.Sprintf("exception: %s", details))
 	case *log.EventEntryAdded:
 		b.mu.Lock()
-		away := b.away
+		leaves := b.leaves
 		b.mu.Unlock()
-		if !away || e.Entry.URL != "http://"+b.addr+"/metrics" {
+		if !leaves || e.Entry.URL != "http://"+b.addr+"/metrics" {
 			b.fault(fmt.Sprintf("%s: %s %s", e.Entry.Level, e.Entry.Text, e.Entry.URL))
 		}
 	case *network.EventRequestWillBeSent:
@@ -184,6 +184,14 @@ func (b *browser) hear(event any) {
 			b.scrapes[e.RequestID] = scrape{string(body.Body), at}
 		}()
 	}
+}
+
+// serverLeaves is called before the server does. From then on it is no fault that
+// requests for /metrics fail: Chromium reports each, and may do so late.
+func (b *browser) serverLeaves() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leaves = true
 }
 
 // given are the scrapes that the page was given so far, oldest first.

@@ -91,7 +91,6 @@ func TestPage_Looks(t *testing.T) {
 		{1200, 1000, "dark", color.NRGBA{0x0f, 0x14, 0x1a, 0xff}},
 		{800, 1000, "light", color.NRGBA{0xf4, 0xf6, 0xf8, 0xff}},
 		{360, 740, "dark", color.NRGBA{0x0f, 0x14, 0x1a, 0xff}},
-		{360, 740, "light", color.NRGBA{0xf4, 0xf6, 0xf8, 0xff}},
 	} {
 		name := fmt.Sprintf("%d wide, %s", test.width, test.scheme)
 		b.screen(test.width, test.height, test.scheme)

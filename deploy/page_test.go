@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -57,7 +56,7 @@ func (b *browser) drawn(s shown) (index int) {
 }
 
 // checkWindows checks the rates and the quantiles shown beside scrape j: each is
-// that of the scrapes that many seconds apart, give or take one.
+// that of two scrapes as many seconds apart as it says.
 func (b *browser) checkWindows(s shown, j int) {
 	b.t.Helper()
 	given := b.given()
@@ -73,14 +72,21 @@ func (b *browser) checkWindows(s shown, j int) {
 		}
 		right := false
 		var want []string
-		for i := max(0, j-window-1); i <= max(0, j-window+1) && !right; i++ {
+		for i := 0; i < j && !right; i++ {
+			apart := given[j].at.Sub(given[i].at).Seconds()
+			if off := apart - float64(window); off > 1.5 || off < -1.5 && i > 0 { // the first is taken where there is no older one
+				continue
+			}
 			from := readNumbers(b.t, given[i].text)
 			switch item.As {
 			case "rate":
-				value := rate(item.Name, from, to, given[j].at.Sub(given[i].at).Seconds())
-				want = append(want, fmt.Sprintf("%.3f", value))
+				// The page takes the time when it has read a scrape, which on a busy
+				// machine is some while after the browser has it.
+				least, most := rate(item.Name, from, to, apart+0.5), rate(item.Name, from, to, apart-0.5)
+				want = append(want, fmt.Sprintf("%.2f to %.2f", least, most))
 				got, err := strconv.ParseFloat(strings.ReplaceAll(item.Text, ",", ""), 64)
-				right = err == nil && math.Abs(got-value) <= 0.02+0.03*value
+				const rounding = 0.005
+				right = err == nil && got >= least*(1-rounding)-rounding && got <= most*(1+rounding)+rounding
 			case "seconds":
 				want = append(want, seconds(quantile(histogram, float64(percent)/100, from, to)))
 				right = item.Text == want[len(want)-1]
@@ -94,18 +100,6 @@ func (b *browser) checkWindows(s shown, j int) {
 		if !right {
 			b.t.Errorf("%s as %s is shown as %s, want one of %v", item.Name, item.As, item.Text, want)
 		}
-	}
-}
-
-// checkVerdict checks the answer to the page's first question.
-func (b *browser) checkVerdict(s shown, n numbers) {
-	b.t.Helper()
-	want := "All accounted for"
-	if missing := n.counts["consumed"] - n.counts["applied"] - n.counts["duplicate"] - n.counts["dropped"]; missing != 0 {
-		want = commas(math.Abs(missing)) + " unaccounted for"
-	}
-	if s.Verdict != want {
-		b.t.Errorf("the verdict is %q, want %q", s.Verdict, want)
 	}
 }
 
@@ -130,7 +124,9 @@ func TestPage_Numbers(t *testing.T) {
 			t.Errorf("there is no traffic to compare: %v", n.counts)
 		}
 		b.checkWindows(s, j)
-		b.checkVerdict(s, n)
+		if s.Verdict != "All accounted for" { // a scrape is one moment: its counts add up
+			t.Errorf("the verdict is %q: %v", s.Verdict, n.counts)
+		}
 		for _, part := range []string{"received", "accepted", "refused", "consumed", "applied", "duplicate"} {
 			if total := commas(n.counts[part]) + " in total"; !strings.Contains(s.Words, total) {
 				t.Errorf("the picture's words lack %q, of %s: %s", total, part, s.Words)
@@ -178,9 +174,7 @@ func TestPage_Restart(t *testing.T) {
 	b.awaitScrapes(8)
 	evaluate[int](b, `window.notReloaded = 1`)
 
-	b.mu.Lock()
-	b.away = true
-	b.mu.Unlock()
+	b.serverLeaves()
 	d.stop()
 	b.until("the page says that the process is away", `document.getElementById('state').dataset.state === 'away'`)
 	s := b.read()
@@ -204,9 +198,6 @@ func TestPage_Restart(t *testing.T) {
 
 	startDev(t, []string{"ADMIN_ADDR=" + addr}, "-rate", "100")
 	b.until("the page goes on", `document.getElementById('state').dataset.state === 'live'`)
-	b.mu.Lock()
-	b.away = false
-	b.mu.Unlock()
 	b.awaitScrapes(4)
 	s = b.read()
 	now := b.drawn(s)

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -293,5 +294,34 @@ func TestCompose_Environment(t *testing.T) {
 				t.Errorf("%s: mailtally knows no %s", name, variable)
 			}
 		}
+	}
+}
+
+// Grafana's provisioning speaks of the folders that are mounted, and of the
+// Prometheus that is there.
+func TestCompose_Grafana(t *testing.T) {
+	t.Parallel()
+	project := loadAll(t)
+	grafana := project.Services["grafana"]
+	mounted := make(map[string]string)
+	for _, mount := range grafana.Volumes {
+		mounted[mount.Target] = mount.Source
+	}
+	home := *grafana.Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+	if folder := mounted[filepath.Dir(home)]; folder == "" || !exists(filepath.Join(folder, filepath.Base(home))) {
+		t.Errorf("the home dashboard %s is not mounted", home)
+	}
+	var dashboards struct {
+		Providers []struct{ Options struct{ Path string } }
+	}
+	readYAML(t, "grafana/provisioning/dashboards/mailtally.yml", &dashboards)
+	if path := dashboards.Providers[0].Options.Path; mounted[path] == "" {
+		t.Errorf("dashboards are looked for in %s, which is not mounted", path)
+	}
+	var sources struct{ Datasources []struct{ URL string } }
+	readYAML(t, "grafana/provisioning/datasources/prometheus.yml", &sources)
+	want := fmt.Sprintf("http://prometheus:%d", project.Services["prometheus"].Ports[0].Target)
+	if got := sources.Datasources[0].URL; got != want {
+		t.Errorf("the data comes from %s, want %s", got, want)
 	}
 }

@@ -118,9 +118,7 @@ func moveTargets(t *testing.T, file string, addrs map[string][]string) {
 		return addrs[to]
 	}
 	finders := config["scrape_configs"].([]any)
-	for _, alertmanagers := range config["alerting"].(map[string]any)["alertmanagers"].([]any) {
-		finders = append(finders, alertmanagers)
-	}
+	finders = append(finders, config["alerting"].(map[string]any)["alertmanagers"].([]any)...)
 	for _, finder := range finders {
 		job := finder.(map[string]any)
 		var targets []string

@@ -107,7 +107,7 @@ scrape_configs:
 	for name, want := range map[string]string{
 		"summary":     "Group mailtally: 1 consumer cannot write to PostgreSQL",
 		"description": "Nothing is lost as long as Kafka keeps the records.",
-		"runbook_url": runbookURL + "mailtallydatabaseaway",
+		"runbook_url": runbook + "#mailtallydatabaseaway",
 	} {
 		if got := told.Annotations[name]; !strings.HasSuffix(got, want) {
 			t.Errorf("%s %q, want it to end with %q", name, got, want)

@@ -9,35 +9,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/prometheus/model/rulefmt"
 )
 
 const (
 	alertsFile  = "prometheus/alerts.yml"
 	rulesFile   = "prometheus/rules.yml"
 	runbookFile = "runbook.md"
-	runbookURL  = "https://github.com/mailtally/mailtally/blob/main/deploy/runbook.md#"
 )
-
-// rule is a recording rule or an alert, as Prometheus reads it.
-type rule struct {
-	Record, Alert, Expr string
-	Labels, Annotations map[string]string
-}
-
-// readRules reads the rules of a file.
-func readRules(t *testing.T, file string) []rule {
-	t.Helper()
-	var content struct{ Groups []struct{ Rules []rule } }
-	readYAML(t, file, &content)
-	var rules []rule
-	for _, g := range content.Groups {
-		rules = append(rules, g.Rules...)
-	}
-	if len(rules) == 0 {
-		t.Fatalf("%s has no rules", file)
-	}
-	return rules
-}
 
 // promtool runs it, and fails if it does.
 func promtool(t *testing.T, args ...string) {
@@ -50,7 +30,7 @@ func promtool(t *testing.T, args ...string) {
 	}
 }
 
-// What each alert is about, by severity: those that issue and runbook promise.
+// The severities of each alert's rules: those that issue and runbook promise.
 var alerts = map[string][]string{
 	"MailtallyWebhooksRefused":       {"critical", "warning"},
 	"MailtallyKafkaNotAcknowledging": {"critical"},
@@ -71,17 +51,20 @@ var alerts = map[string][]string{
 func TestAlertsHaveRunbook(t *testing.T) {
 	t.Parallel()
 	found := make(map[string][]string)
-	for _, r := range readRules(t, alertsFile) {
+	eachRule(t, func(r rulefmt.Rule) {
+		if r.Alert == "" {
+			return
+		}
 		found[r.Alert] = append(found[r.Alert], r.Labels["severity"])
 		for _, name := range []string{"summary", "description"} {
 			if r.Annotations[name] == "" {
 				t.Errorf("%s has no %s", r.Alert, name)
 			}
 		}
-		if got, want := r.Annotations["runbook_url"], runbookURL+strings.ToLower(r.Alert); got != want {
+		if got, want := r.Annotations["runbook_url"], runbook+"#"+strings.ToLower(r.Alert); got != want {
 			t.Errorf("%s: runbook_url %s, want %s", r.Alert, got, want)
 		}
-	}
+	})
 	for name, want := range alerts {
 		if got := found[name]; !slices.Equal(got, want) {
 			t.Errorf("%s has rules of severity %q, want %q", name, got, want)
@@ -177,9 +160,9 @@ func TestRulesAreTested(t *testing.T) {
 			t.Errorf("%s has %d near misses in the tests, want 3 at least", name, quiet[name])
 		}
 	}
-	for _, r := range readRules(t, rulesFile) {
-		if !strings.Contains(expressions.String(), r.Record) {
+	eachRule(t, func(r rulefmt.Rule) {
+		if !strings.Contains(expressions.String(), r.Record) { // an alert's is ""
 			t.Errorf("%s is in no test", r.Record)
 		}
-	}
+	})
 }

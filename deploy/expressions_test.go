@@ -2,6 +2,8 @@ package deploy
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -48,6 +50,24 @@ func ruleExpressions(t *testing.T) []*expression {
 	eachRule(t, func(rule rulefmt.Rule) {
 		all = append(all, &expression{where: "rule " + rule.Record + rule.Alert, text: rule.Expr})
 	})
+	parse(t, all)
+	return all
+}
+
+// runbookExpressions are those that the runbook has somebody ask.
+func runbookExpressions(t *testing.T) []*expression {
+	t.Helper()
+	text, err := os.ReadFile(runbookFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []*expression
+	for _, q := range regexp.MustCompile(`promtool query instant \$PROMETHEUS '([^']+)'`).FindAllSubmatch(text, -1) {
+		all = append(all, &expression{where: "runbook", text: string(q[1])})
+	}
+	if len(all) == 0 {
+		t.Fatal("the runbook asks nothing")
+	}
 	parse(t, all)
 	return all
 }

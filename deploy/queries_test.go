@@ -16,12 +16,12 @@ import (
 	"github.com/prometheus/prometheus/model/rulefmt"
 )
 
-// What dashboards and rules ask is answered by a real Prometheus that scrapes a
+// What dashboards, rules and the runbook ask is answered by a real Prometheus that scrapes a
 // running mailtally: whatever is asked names what exists, and gives numbers. (A
 // Grafana cannot be had here: it is the queries that are tried, not the drawing.)
 func TestQueriesAreAnswered(t *testing.T) {
 	t.Parallel()
-	panels, rules := panelExpressions(t), ruleExpressions(t)
+	panels, rules := panelExpressions(t), slices.Concat(ruleExpressions(t), runbookExpressions(t))
 	d := startDev(t, nil, "-rate", "200")
 	// Targets as they are shipped, and as somebody has them who gives no group.
 	for name, labels := range map[string]string{"group": "{group: mailtally}", "no group": "{}"} {

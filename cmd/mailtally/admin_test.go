@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mailtally/mailtally/internal/faults"
 	"github.com/mailtally/mailtally/internal/localkafka"
@@ -53,6 +55,23 @@ func TestAdminHandler(t *testing.T) {
 	if status, text := answer("/metrics"); status != 200 || !strings.Contains(text, "go_goroutines") {
 		t.Errorf("/metrics: %d %q", status, text)
 	}
+}
+
+// A part that hangs is told of in time, whatever it makes of its context.
+func TestAdminHandler_PartHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := make(chan struct{})
+		defer close(hangs)
+		handler := adminHandler(newRegistry(),
+			check{"one", func(context.Context) error { return nil }},
+			check{"other", func(context.Context) error { <-hangs; return nil }})
+		start := time.Now()
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		if took := time.Since(start); w.Code != 503 || w.Body.String() != "one: ok\nother: no answer within 2s\n" || took != readyTimeout {
+			t.Errorf("%d %q after %v", w.Code, w.Body.String(), took)
+		}
+	})
 }
 
 // The public port serves webhooks and nothing else; the admin port no webhooks.

@@ -19,10 +19,14 @@ const (
 )
 
 // logLimit passes records on to another handler, but no flood of them. Of a kind,
-// which is a level, a message, a component and a reason, logBurst lines are written
-// at once. Then, for as long as there are more, one each logInterval: the newest,
-// with the number of the others as "repeated". So lines and repeated always add up
-// to what was logged. Who asks for debug gets all of that.
+// which is a level, a message, a component, a reason and a broker, logBurst lines are
+// written at once. Then, for as long as there are more, one each logInterval: the
+// newest, with the number of the others as "repeated". So lines and repeated always
+// add up to what was logged. Who asks for debug gets all of that.
+//
+// From warnings on each partition is a kind of its own: whoever is called needs them
+// all, and they are few. Events that are dropped are not, and their partition is
+// none of the kind.
 type logLimit struct {
 	next    slog.Handler
 	kind    logKind // what With has said of it
@@ -31,8 +35,8 @@ type logLimit struct {
 }
 
 type logKind struct {
-	level                      slog.Level
-	message, component, reason string
+	level                                         slog.Level
+	message, component, reason, broker, partition string
 }
 
 // logKindsSeen is shared by all handlers that come from one by With.
@@ -84,6 +88,10 @@ func (k *logKind) add(a slog.Attr) {
 		k.component = a.Value.String()
 	case "reason":
 		k.reason = a.Value.String()
+	case "broker":
+		k.broker = a.Value.String()
+	case "partition":
+		k.partition = a.Value.String()
 	}
 }
 
@@ -95,6 +103,9 @@ func (l *logLimit) Handle(ctx context.Context, r slog.Record) error {
 	kind.level, kind.message = r.Level, r.Message
 	if !l.grouped {
 		r.Attrs(func(a slog.Attr) bool { kind.add(a); return true })
+	}
+	if r.Level < slog.LevelWarn {
+		kind.partition = ""
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

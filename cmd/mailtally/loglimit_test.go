@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -135,6 +136,41 @@ func TestLogLimit_Kinds(t *testing.T) {
 			t.Errorf("the last line is %v", last)
 		}
 	})
+}
+
+// A loss in each of many partitions, and each of many brokers that is lost and comes
+// back, has its line; a flood of dead letters from as many partitions does not, nor
+// one from a single partition.
+func TestLogLimit_Partitions(t *testing.T) {
+	t.Parallel()
+	written := newOutput()
+	log, flush := newLogger(config{LogFormat: "json"}, written)
+	defer flush()
+	const partitions = 12
+	for p := range partitions {
+		log.Error("records lost", "partition", int32(p), "offset", 5)
+		log.Warn("no committed offset", "partition", int32(p))
+		log.Warn("Kafka broker lost", "broker", fmt.Sprint("kafka", p))
+		log.Info("Kafka broker back", "broker", fmt.Sprint("kafka", p))
+		for range logBurst + 3 {
+			log.With("partition", int32(p)).Info("event dropped")
+			log.Warn("again and again", "partition", int32(0))
+		}
+	}
+	lines := make(map[string]int)
+	for _, line := range written.lines() {
+		lines[fmt.Sprint(line["msg"], ", ", cmp.Or(line["broker"], line["partition"]))]++
+	}
+	for p := range partitions {
+		for _, want := range []string{"records lost, %d", "no committed offset, %d", "Kafka broker lost, kafka%d", "Kafka broker back, kafka%d"} {
+			if n := lines[fmt.Sprintf(want, p)]; n != 1 {
+				t.Errorf("%d lines "+want+", want 1", n, p)
+			}
+		}
+	}
+	if n := len(written.lines()); n != 4*partitions+2*logBurst {
+		t.Errorf("%d lines, want %d", n, 4*partitions+2*logBurst)
+	}
 }
 
 // However many kinds there are, the memory is bounded and all are counted.

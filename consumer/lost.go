@@ -15,9 +15,12 @@ import (
 // after that was compacted, or is a mark of a transaction: it is not lost. So
 //
 //   - a group that has never committed loses nothing by what was removed before it
-//     came, as it begins with the oldest record;
-//   - a topic that was made anew, or cut short by an unclean election, loses nothing
-//     either, as its offsets go back;
+//     came, as it begins with the oldest record. Nobody can tell it from one whose
+//     committed offsets have expired, which may have lost all of that: it is warned of,
+//     and not counted;
+//   - a topic that was made anew loses nothing either, as its offsets go back. One that
+//     was cut short by an unclean election does, but that is not to be seen here: what
+//     comes next takes the offsets of what is gone;
 //   - offsets that held no record count like records where they are removed with
 //     others, and so do records whose events a member had applied and not committed.
 //
@@ -56,7 +59,12 @@ func (c *Consumer) onOffsets(_ context.Context, offsets map[string]map[int32]kgo
 // findLost moves on by what was polled.
 func (c *Consumer) findLost(fetches kgo.Fetches) {
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
-		if lost, found := c.positions.advance(f.FetchPartition); found {
+		begins, lost, found := c.positions.advance(f.FetchPartition)
+		if begins > 0 {
+			c.log.Warn("no committed offset: the group begins at the oldest record there is. It is new, or its offsets have expired, and then up to as many records as the offset says are counted nowhere; keep the brokers' offsets.retention.minutes above the topic's retention",
+				"topic", f.Topic, "partition", f.Partition, "offset", begins, "group", c.group)
+		}
+		if found {
 			c.log.Error("records lost: Kafka's retention removed them before the group had consumed them; raise the topic's retention above the longest time that the group may be away, and have the provider send these webhooks again if it can",
 				"topic", f.Topic, "partition", f.Partition, "offset", lost.from, "records", lost.to-lost.from, "group", c.group)
 		}
@@ -64,8 +72,9 @@ func (c *Consumer) findLost(fetches kgo.Fetches) {
 }
 
 // advance moves on behind the records of a fetch, and tells what is missing before
-// them.
-func (p *positions) advance(f kgo.FetchPartition) (lost gap, found bool) {
+// them. begins is the oldest record's offset, where they are the first ones and
+// nothing was committed.
+func (p *positions) advance(f kgo.FetchPartition) (begins int64, lost gap, found bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at, known := p.of[f.Partition]
@@ -80,12 +89,13 @@ func (p *positions) advance(f kgo.FetchPartition) (lost gap, found bool) {
 	}
 	if n := len(f.Records); n > 0 {
 		if !known {
+			begins = removed
 			at = new(position)
 			p.of[f.Partition] = at
 		}
 		at.next = f.Records[n-1].Offset + 1
 	}
-	return lost, found
+	return begins, lost, found
 }
 
 // rewind goes back to offsets that will be fetched again. What was found to be

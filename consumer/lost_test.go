@@ -20,10 +20,13 @@ import (
 )
 
 // lostLines are the losses that a member logged, without the words.
-func lostLines(m *member) []string {
+func lostLines(m *member) []string { return lines(m, "records lost") }
+
+// lines are those of a member with that message, without the words.
+func lines(m *member, message string) []string {
 	var found []string
 	for line := range strings.Lines(m.logs.String()) {
-		if strings.Contains(line, "records lost") {
+		if strings.Contains(line, message) {
 			found = append(found, strings.TrimSpace(line[strings.Index(line, " topic="):]))
 		}
 	}
@@ -227,17 +230,60 @@ func TestLost_CountedOnceOverARebalance(t *testing.T) {
 	}
 }
 
-// What was gone before a group came for the first time is not the group's loss.
+// What was gone before a group came for the first time is not the group's loss. But
+// a group whose offsets have expired looks the same, so it is said once.
 func TestLost_NothingByAGroupThatIsNew(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	email := uuid.New()
-	s.remove(s.opens(email, 0, 10), 4)
+	p := s.opens(email, 0, 10)
+	s.remove(p, 4)
 	m := s.start(&tracking.Store{Pool: s.pool}, impatient)
 	s.committed()
+	s.opens(email, 10, 1)
+	s.committed()
 	m.stop()
-	if lost, consumed := sum(t, "mailtally_records_lost_total", m), sum(t, "mailtally_events_consumed_total", m); lost != 0 || consumed != 6 {
-		t.Errorf("%d lost and %d consumed, want 0 and 6", lost, consumed)
+	begins := fmt.Sprintf("topic=%s partition=%d offset=4 group=%s", topic, p, group)
+	if got := lines(m, "no committed offset"); len(got) != 1 || got[0] != begins {
+		t.Errorf("logged %q, want %q", got, begins)
+	}
+	if lost, consumed := sum(t, "mailtally_records_lost_total", m), sum(t, "mailtally_events_consumed_total", m); lost != 0 || consumed != 7 {
+		t.Errorf("%d lost and %d consumed, want 0 and 7", lost, consumed)
+	}
+}
+
+// The group's offsets have expired, and retention has removed what it had not
+// consumed: nobody can count that, so each partition says that it may be so. Where
+// nothing was removed nothing is said.
+func TestLost_OffsetsExpired(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	email, other := uuid.New(), uuid.New()
+	p, q := s.opens(email, 0, 5), s.opens(other, 0, 1)
+	for q == p {
+		other = uuid.New()
+		q = s.opens(other, 0, 1)
+	}
+	first := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.committed()
+	first.stop()
+	if said := lines(first, "no committed offset"); len(said) != 0 {
+		t.Errorf("a group that is new to a topic which has everything logged %q", said)
+	}
+	s.opens(email, 5, 7)
+	s.remove(p, 9)
+	if _, err := s.admin.DeleteGroup(s.ctx, group); err != nil {
+		t.Fatal(err)
+	}
+	second := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.committed()
+	second.stop()
+	want := fmt.Sprintf("topic=%s partition=%d offset=9 group=%s", topic, p, group)
+	if got := lines(second, "no committed offset"); len(got) != 1 || got[0] != want {
+		t.Errorf("logged %q, want %q", got, want)
+	}
+	if n := sum(t, "mailtally_records_lost_total", second); n != 0 {
+		t.Errorf("%d records lost, which nobody can count", n)
 	}
 }
 

@@ -56,7 +56,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		tally: newTally(),
 		lost: with.NewCounter(prometheus.CounterOpts{
 			Name: "mailtally_records_lost_total",
-			Help: "Records that Kafka's retention removed before the group had consumed them: those webhooks are counted nowhere. It should be 0 for ever; the log has topic, partition and offsets.",
+			Help: "Records that Kafka's retention removed before the group had consumed them: those webhooks are counted nowhere. It should be 0 for ever; the log has topic, partition and offsets. Of a group whose committed offsets have expired it cannot be told, and is 0: the log warns of no committed offset.",
 		}),
 		applyDuration: histogram("mailtally_apply_duration_seconds",
 			"Time PostgreSQL took to apply and commit a batch. A batch that failed is in mailtally_apply_retries_total instead.", applyBuckets),

@@ -132,8 +132,8 @@ func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
 // measureLag finds the lag of each partition owned: the records from the committed
 // offset to the end; or from the oldest one that there is, which is where the group
 // begins or goes on, if it has committed nothing, if retention has overtaken it, or
-// if the topic was made anew and is shorter. The end is asked for last, so that the
-// committed offset is beyond it for no other reason.
+// if the topic was made anew and is shorter. The end is asked for after the committed
+// offset, which is beyond it for no other reason.
 func (c *Consumer) measureLag(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lagInterval)
 	defer cancel()
@@ -142,14 +142,13 @@ func (c *Consumer) measureLag(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	starts, err := admin.ListStartOffsets(ctx, c.topic)
-	if err != nil {
-		return
-	}
-	ends, err := admin.ListEndOffsets(ctx, c.topic)
-	if err != nil {
-		return
-	}
+	// Both at once: a broker that does not answer takes all the time, and the lag of
+	// the others' partitions is known all the same.
+	var starts, ends kadm.ListedOffsets
+	var asking sync.WaitGroup
+	asking.Go(func() { starts, _ = admin.ListStartOffsets(ctx, c.topic) })
+	asking.Go(func() { ends, _ = admin.ListEndOffsets(ctx, c.topic) })
+	asking.Wait()
 	now := time.Now()
 	c.assigned.mu.Lock()
 	defer c.assigned.mu.Unlock()
@@ -164,6 +163,6 @@ func (c *Consumer) measureLag(ctx context.Context) {
 		if ok3 && at.At > from && at.At <= end.Offset {
 			from = at.At
 		}
-		c.assigned.partitions[p] = lag{end.Offset - from, now}
+		c.assigned.partitions[p] = lag{max(0, end.Offset-from), now}
 	}
 }

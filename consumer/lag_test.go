@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -141,5 +142,42 @@ func TestConsumer_LagWhileKafkaDoesNotTell(t *testing.T) {
 	s.until("no lag", func() bool { return len(lags(t, m)) == 0 })
 	away.Store(false)
 	s.until("a lag again", func() bool { return len(lags(t, m)) == partitions })
+	m.stop()
+}
+
+// One broker of several does not answer: the lag of the others' partitions is there
+// all the same.
+func TestConsumer_LagWhileABrokerDoesNotTell(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t, kfake.NumBrokers(3))
+	pool, proxy := s.proxied()
+	m := s.start(&tracking.Store{Pool: pool}, impatient)
+	s.joined(1)
+	owned := make(map[string]bool) // by the broker that will not answer
+	var silent int32
+	for p := range int32(partitions) {
+		leader := s.broker.Cluster.LeaderFor(topic, p)
+		if p == 0 {
+			silent = leader
+		}
+		owned[fmt.Sprint(p)] = leader == silent
+	}
+	s.broker.Cluster.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.broker.Cluster.KeepControl()
+		return nil, errors.New("away"), s.broker.Cluster.CurrentNode() == silent
+	})
+	proxy.Away(true)
+	want := make(map[string]int)
+	for n := 0; len(want) < partitions; n++ {
+		r := webhook(uuid.New(), tracking.Opened, n)
+		s.produce(r)
+		want[fmt.Sprint(r.Partition)]++
+	}
+	maps.DeleteFunc(want, func(p string, _ int) bool { return owned[p] })
+	if len(want) == 0 || len(want) == partitions {
+		t.Fatalf("the other brokers have %d partitions: the test does not test", len(want))
+	}
+	s.until("the lag of the others", func() bool { return maps.Equal(lags(t, m), want) })
+	proxy.Away(false)
 	m.stop()
 }

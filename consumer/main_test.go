@@ -50,13 +50,13 @@ type system struct {
 	pool   *pgxpool.Pool
 }
 
-func newSystem(t *testing.T) *system {
+func newSystem(t *testing.T, more ...kfake.Opt) *system {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	s := &system{t: t, ctx: ctx}
 	var err error
-	if s.broker, err = localkafka.Start(t.TempDir(), slog.New(slog.DiscardHandler)); err != nil {
+	if s.broker, err = localkafka.Start(t.TempDir(), slog.New(slog.DiscardHandler), more...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.broker.Close)

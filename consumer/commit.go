@@ -17,6 +17,7 @@ import (
 type offsets struct {
 	mu      sync.Mutex
 	through map[int32]*kgo.Record
+	settled bool          // some were committed, and none was given away uncommitted since
 	busy    chan struct{} // one commit at a time
 }
 
@@ -36,6 +37,9 @@ func (o *offsets) drop(partitions []int32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, p := range partitions {
+		if o.through[p] != nil {
+			o.settled = false
+		}
 		delete(o.through, p)
 	}
 }
@@ -45,6 +49,13 @@ func (o *offsets) pending() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.through) > 0
+}
+
+// areCommitted tells whether there were some, and all are committed.
+func (o *offsets) areCommitted() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.settled && len(o.through) == 0
 }
 
 // all are those there are.
@@ -59,6 +70,7 @@ func (o *offsets) committed(records map[int32]*kgo.Record) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	maps.DeleteFunc(o.through, func(p int32, r *kgo.Record) bool { return r == records[p] })
+	o.settled = true
 }
 
 // commit commits what is pending. Where that fails no harm is done: another commit
@@ -115,7 +127,7 @@ func (c *Consumer) commitLast(stopped context.Context) {
 	if c.offsets.pending() {
 		c.commitNow(stopped)
 	}
-	if !c.offsets.pending() { // or else that is said
+	if c.offsets.areCommitted() { // or else it was said why not
 		c.log.Info("offsets committed", "group", c.group, "topic", c.topic, "duration", since(start))
 	}
 }

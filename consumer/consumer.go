@@ -199,10 +199,11 @@ func (c *Consumer) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	start := time.Now()
+	member, generation := c.client.GroupMetadata()
 	if err := c.client.LeaveGroupContext(ctx); err != nil {
 		c.log.Warn("group not left: the broker gives the partitions to others when the session times out",
 			"group", c.group, "session_timeout", sessionTimeout.String(), "error", err)
-	} else {
+	} else if member != "" && generation >= 0 { // or else it was in none
 		c.log.Info("group left", "group", c.group, "duration", since(start))
 	}
 	c.abort() // a broker that did not answer until now need not be waited for

@@ -24,14 +24,11 @@ func (c *Consumer) Run(ctx context.Context) {
 	defer cancel()
 	stopping := make(chan time.Time, 1)
 	defer context.AfterFunc(ctx, func() {
-		c.log.Info("stopping: nothing more is polled", "group", c.group)
-		stopping <- time.Now()
+		start := time.Now()
 		c.yield.Store(true)
-		select { // What is in hand outlives ctx by so much.
-		case <-time.After(stopTimeout):
-			cancel()
-		case <-work.Done():
-		}
+		time.AfterFunc(stopTimeout, cancel) // What is in hand outlives ctx by so much.
+		c.log.Info("stopping: nothing more is polled", "group", c.group)
+		stopping <- start
 	})()
 	lagging, stopLag := context.WithCancel(ctx)
 	lagStopped := c.watchLag(lagging)
@@ -46,6 +43,7 @@ func (c *Consumer) Run(ctx context.Context) {
 	// and with a database that is slow or far away, and no event waits for others to
 	// come.
 	var inHand []*batch
+	var left error        // why, at the end, not all that writers had begun is done
 	allowed := time.Now() // when a rebalance could come last
 	for ctx.Err() == nil || len(inHand) > 0 {
 		// A rebalance of the group waits from here …
@@ -83,6 +81,10 @@ func (c *Consumer) Run(ctx context.Context) {
 			pause.Reset()
 		}
 		c.renewTopic(err)
+		if ctx.Err() != nil {
+			left = failure
+			break
+		}
 		if err = errors.Join(err, failure); err == nil {
 			continue
 		}
@@ -95,7 +97,11 @@ func (c *Consumer) Run(ctx context.Context) {
 		}
 	}
 	stopWriters()
-	c.log.Info("drained: what writers had begun is done, the rest is the group's", "group", c.group, "duration", since(<-stopping))
+	if left != nil {
+		c.log.Warn("gave up what writers had begun: not all of it is done, the rest is the group's", "group", c.group, "error", left, "duration", since(<-stopping))
+	} else {
+		c.log.Info("drained: what writers had begun is done, the rest is the group's", "group", c.group, "duration", since(<-stopping))
+	}
 	c.commitLast(ctx)
 }
 

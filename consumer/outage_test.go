@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/tracking"
 )
 
@@ -50,6 +52,55 @@ func TestConsumer_DatabaseAway(t *testing.T) {
 	s.reconciled(m, second)
 	if n := s.number("SELECT open_count FROM mailtally.email WHERE id = $1", email); n != 20 {
 		t.Errorf("open_count is %d, want 20", n)
+	}
+}
+
+// One writer waits for a locked row until its time is over, while another commits:
+// the database is not lost by it. When nobody gets an answer it is, once.
+func TestConsumer_OneStuckWriterIsNoOutage(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	real := &tracking.Store{Pool: s.pool}
+	var calls, tries atomic.Int32
+	var lost atomic.Bool
+	stuck := fmt.Errorf("apply: %w", context.DeadlineExceeded)
+	others := make(chan struct{})
+	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		if lost.Load() {
+			tries.Add(1)
+			return tracking.Result{}, stuck
+		}
+		if calls.Add(1) == 1 {
+			<-others
+			return tracking.Result{}, stuck
+		}
+		return real.Apply(ctx, events)
+	}), func(o *consumer.Options) { o.Writers = 2 })
+	s.joined(1)
+	const enough = 5000 // for two writers
+	records := make([]*kgo.Record, enough)
+	for n := range records {
+		records[n] = webhook(uuid.New(), tracking.Sent, n)
+	}
+	s.produce(records...)
+	s.until("the other writer to commit", func() bool { return sum(t, "mailtally_events_applied_total", m) > 0 })
+	close(others)
+	s.committed()
+	if n := sum(t, "mailtally_apply_retries_total", m); n != 1 {
+		t.Fatalf("%d retries, want 1: the test does not test", n)
+	}
+	if strings.Contains(m.logs.String(), "database") {
+		t.Errorf("one writer that is stuck makes an outage: %s", m.logs)
+	}
+	lost.Store(true)
+	s.produce(webhook(uuid.New(), tracking.Sent, enough))
+	s.until("tries", func() bool { return tries.Load() >= 3 })
+	lost.Store(false)
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if a, b := strings.Count(m.logs.String(), "database lost"), strings.Count(m.logs.String(), "database back"); a != 1 || b != 1 {
+		t.Errorf("%d times lost and %d times back, want once each: %s", a, b, m.logs)
 	}
 }
 

@@ -188,7 +188,7 @@ func (w *writer) apply(ctx context.Context, items []*item) (alone bool, err erro
 		reason := tracking.RetryReason(err)
 		w.metrics.retries.WithLabelValues(reason).Inc()
 		if !errors.Is(ctx.Err(), context.Canceled) { // it was not the member that gave up
-			w.databaseFailed(reason, err)
+			w.databaseFailed(start, reason, err)
 		}
 	}
 	return false, err

@@ -22,6 +22,7 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 	options := []kgo.Opt{
 		kgo.SeedBrokers(c.KafkaBrokers...),
 		kgo.ClientID("mailtally"),
+		kgo.DialTimeout(kafkaDialTimeout),
 		kgo.WithLogger(newKafkaLogger(log)),
 		kgo.WithHooks(newBrokerWatch(log)),
 	}

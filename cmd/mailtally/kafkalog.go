@@ -47,18 +47,26 @@ func (l kafkaLogger) Log(level kgo.LogLevel, message string, pairs ...any) {
 	l.Logger.Log(level, message, ours...)
 }
 
+// kafkaDialTimeout is how long a broker has to take a connection.
+const kafkaDialTimeout = 10 * time.Second
+
 // brokerWatch is a hook of a Kafka client that logs when a broker is lost, and when
-// it answers again. A connection that ends while nothing is asked of it is no loss.
+// it answers again. A connection that ends while nothing is asked of it is no loss,
+// nor is a question whose time, as we set it, was over before the broker's was.
+//
+// A seed is lost too, but whether it comes back nobody will know: once it has reached
+// any broker the client goes on with the addresses that it is told.
 type brokerWatch struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	lost map[string]*brokerLoss // by address: no more than there are brokers
+	mu   sync.Mutex             // held while nothing is written: the client's reads wait for it
+	lost map[string]*brokerLoss // by address: no more than there are brokers and seeds
 }
 
 type brokerLoss struct {
-	since time.Time
-	tries int
+	since  time.Time
+	tries  int
+	asSeed bool // alone
 }
 
 func newBrokerWatch(log *slog.Logger) *brokerWatch {
@@ -66,19 +74,22 @@ func newBrokerWatch(log *slog.Logger) *brokerWatch {
 }
 
 // OnBrokerConnect is a [kgo.HookBrokerConnect]. That a connection is made is no
-// answer yet: what accepts it may be a proxy.
-func (w *brokerWatch) OnBrokerConnect(broker kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	if err != nil {
+// answer yet: what accepts it may be a proxy. A dial that took its full time looks
+// like a question that did.
+func (w *brokerWatch) OnBrokerConnect(broker kgo.BrokerMetadata, took time.Duration, _ net.Conn, err error) {
+	if err != nil && (took >= kafkaDialTimeout || !errors.Is(err, context.DeadlineExceeded)) {
 		w.failed(broker, err)
 	}
 }
 
-// OnBrokerRead is a [kgo.HookBrokerRead].
+// OnBrokerRead is a [kgo.HookBrokerRead]. Where the broker's own time is over the
+// error is another, [os.ErrDeadlineExceeded].
 func (w *brokerWatch) OnBrokerRead(broker kgo.BrokerMetadata, _ int16, _ int, _, _ time.Duration, err error) {
-	if err != nil {
-		w.failed(broker, err)
-	} else {
+	switch {
+	case err == nil:
 		w.answered(broker)
+	case !errors.Is(err, context.DeadlineExceeded):
+		w.failed(broker, err)
 	}
 }
 
@@ -87,29 +98,48 @@ func (w *brokerWatch) failed(broker kgo.BrokerMetadata, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, net.ErrClosed) {
 		return
 	}
-	addr := brokerAddr(broker)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if loss := w.lost[addr]; loss != nil {
-		loss.tries++
+	if !w.isNew(broker) {
 		return
 	}
-	w.lost[addr] = &brokerLoss{since: time.Now(), tries: 1}
-	w.log.Warn("Kafka broker lost: tried again until it is back", "broker", addr, "error", err)
+	if isSeed(broker) {
+		w.log.Warn("Kafka seed broker not reached: any other that is will do", "broker", brokerAddr(broker), "error", err)
+	} else {
+		w.log.Warn("Kafka broker lost: tried again until it is back", "broker", brokerAddr(broker), "error", err)
+	}
+}
+
+// isNew counts a failure, and tells whether it is the first one, as a seed or as a
+// broker that was told of.
+func (w *brokerWatch) isNew(broker kgo.BrokerMetadata) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	loss := w.lost[brokerAddr(broker)]
+	if loss == nil {
+		loss = &brokerLoss{since: time.Now()}
+		w.lost[brokerAddr(broker)] = loss
+	}
+	loss.tries++
+	isNew := loss.tries == 1 || loss.asSeed && !isSeed(broker)
+	loss.asSeed = isSeed(broker) && (loss.asSeed || loss.tries == 1)
+	return isNew
 }
 
 func (w *brokerWatch) answered(broker kgo.BrokerMetadata) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if len(w.lost) == 0 {
-		return
-	}
-	addr := brokerAddr(broker)
-	if loss := w.lost[addr]; loss != nil {
+	var loss *brokerLoss
+	if len(w.lost) > 0 {
+		addr := brokerAddr(broker)
+		loss = w.lost[addr]
 		delete(w.lost, addr)
-		w.log.Info("Kafka broker back", "broker", addr, "duration", since(loss.since), "tries", loss.tries)
+	}
+	w.mu.Unlock()
+	if loss != nil {
+		w.log.Info("Kafka broker back", "broker", brokerAddr(broker), "duration", since(loss.since), "tries", loss.tries)
 	}
 }
+
+// isSeed tells whether the client has the address from its settings only.
+func isSeed(b kgo.BrokerMetadata) bool { return b.NodeID < 0 }
 
 func brokerAddr(b kgo.BrokerMetadata) string {
 	return net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))

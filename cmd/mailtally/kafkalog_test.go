@@ -1,0 +1,163 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// watched is a client, as the roles have it, and its log.
+func watched(t *testing.T, brokers []string, more ...kgo.Opt) (*kgo.Client, *output) {
+	t.Helper()
+	written := newOutput()
+	options, err := kafkaOptions(config{KafkaBrokers: brokers}, nil, slog.New(slog.NewJSONHandler(written, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kgo.NewClient(append(options, more...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client, written
+}
+
+// aboutBrokers are the beginnings of the lines that the watch logged.
+func aboutBrokers(o *output) (said []string) {
+	for _, line := range o.lines() {
+		if message, _, _ := strings.Cut(line["msg"].(string), ":"); strings.HasPrefix(message, "Kafka ") {
+			said = append(said, message)
+		}
+	}
+	return said
+}
+
+// failedRead is a hook that tells of reads that failed, when the watch knows of them.
+type failedRead chan error
+
+func (f failedRead) OnBrokerRead(_ kgo.BrokerMetadata, _ int16, _ int, _, _ time.Duration, err error) {
+	if err != nil {
+		f <- err
+	}
+}
+
+// A question that we gave no more time is not a broker's loss. An error of the broker
+// is, until the next answer.
+func TestBrokerWatch_OurOwnTimeIsOver(t *testing.T) {
+	t.Parallel()
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	failed := make(failedRead, 10)
+	client, written := watched(t, broker.ListenAddrs(), kgo.WithHooks(failed))
+	if err := client.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(ctx context.Context) error {
+		// On the connection for such requests nobody else's are in flight, so the client
+		// gives it up when the time of one is over. On the others it goes on reading.
+		_, err := kmsg.NewPtrCreateTopicsRequest().RequestWith(ctx, client)
+		return err
+	}
+	answered := func() {
+		t.Helper()
+		if err := ask(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answered()
+	release := make(chan struct{})
+	var cut atomic.Bool
+	broker.ControlKey(int16(kmsg.CreateTopics), func(kmsg.Request) (kmsg.Response, error, bool) {
+		broker.KeepControl()
+		if cut.Swap(false) {
+			return nil, errors.New("cut"), true
+		}
+		broker.SleepControl(func() { <-release })
+		return nil, nil, false
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := ask(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%v, want that its time is over", err)
+	}
+	<-failed
+	close(release)
+	if said := aboutBrokers(written); len(said) != 0 {
+		t.Errorf("logged %q", said)
+	}
+	answered()
+	cut.Store(true)
+	answered()
+	if said := aboutBrokers(written); !slices.Equal(said, []string{"Kafka broker lost", "Kafka broker back"}) {
+		t.Errorf("logged %q", said)
+	}
+}
+
+// A seed that is away is told of, without the promise that it will be said when it is
+// back: the client goes on with what another one says.
+func TestBrokerWatch_Seed(t *testing.T) {
+	t.Parallel()
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	away, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	away.Close()
+	var said []string
+	for n := 0; len(said) == 0 && n < 100; n++ { // a client may begin with the other one
+		client, written := watched(t, []string{away.Addr().String(), broker.ListenAddrs()[0]})
+		if err := client.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		said = aboutBrokers(written)
+	}
+	if !slices.Equal(said, []string{"Kafka seed broker not reached"}) {
+		t.Errorf("logged %q", said)
+	}
+}
+
+// A dial that took all its time is a loss, one that we ended before is none. The same
+// address may be a seed's and a broker's.
+func TestBrokerWatch_Dial(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		written := newOutput()
+		watch := newBrokerWatch(slog.New(slog.NewJSONHandler(written, nil)))
+		dial := func(timeout time.Duration, node int32) {
+			start := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			<-ctx.Done()
+			watch.OnBrokerConnect(kgo.BrokerMetadata{NodeID: node, Host: "kafka", Port: 9092}, time.Since(start), nil, &net.OpError{Op: "dial", Err: ctx.Err()})
+		}
+		dial(2*time.Second, 1)
+		if said := aboutBrokers(written); len(said) != 0 {
+			t.Errorf("logged %q", said)
+		}
+		for _, node := range []int32{-1, -1, 1, 1, -1, 1} {
+			dial(kafkaDialTimeout, node)
+		}
+		watch.OnBrokerRead(kgo.BrokerMetadata{NodeID: 1, Host: "kafka", Port: 9092}, 0, 0, 0, 0, nil)
+		if said := aboutBrokers(written); !slices.Equal(said, []string{"Kafka seed broker not reached", "Kafka broker lost", "Kafka broker back"}) {
+			t.Errorf("logged %q", said)
+		}
+	})
+}

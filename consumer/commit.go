@@ -92,7 +92,7 @@ func (c *Consumer) commit(ctx context.Context) {
 		return
 	}
 	c.offsets.committed(records)
-	c.metrics.lost.Add(float64(c.positions.committed(records)))
+	c.countLost(c.positions.committed(records))
 }
 
 // commitMeanwhile commits what is pending, unless that is being done. It does not

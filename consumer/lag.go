@@ -101,7 +101,6 @@ func sorted(partitions []int32) []int32 { return slices.Sorted(slices.Values(par
 // are left.
 func (c *Consumer) unassign(partitions []int32) (owned int, some bool) {
 	c.offsets.drop(partitions)
-	c.positions.drop(partitions)
 	c.assigned.mu.Lock()
 	defer c.assigned.mu.Unlock()
 	for _, p := range partitions {

@@ -24,9 +24,9 @@ import (
 //   - offsets that held no record count like records where they are removed with
 //     others, and so do records whose events a member had applied and not committed.
 //
-// A loss is logged when it is found, and counted when an offset behind it is
-// committed: until then whoever gets the partition finds it again, and afterwards
-// nobody does. So it is counted once over a group, unless the answer to a commit is
+// A loss is counted and logged when an offset behind it is committed: until then
+// whoever gets the partition finds it again, and afterwards nobody does. So lines and
+// metric agree, and have it once over a group, unless the answer to a commit is
 // lost with the partition, or a member with its numbers. If no record comes after
 // those that were removed, the loss is found when one does.
 type positions struct {
@@ -59,22 +59,17 @@ func (c *Consumer) onOffsets(_ context.Context, offsets map[string]map[int32]kgo
 // findLost moves on by what was polled.
 func (c *Consumer) findLost(fetches kgo.Fetches) {
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
-		begins, lost, found := c.positions.advance(f.FetchPartition)
-		if begins > 0 {
+		if begins := c.positions.advance(f.FetchPartition); begins > 0 {
 			c.log.Warn("no committed offset: the group begins at the oldest record there is. It is new, or its offsets have expired, and then up to as many records as the offset says are counted nowhere; keep the brokers' offsets.retention.minutes above the topic's retention",
 				"topic", f.Topic, "partition", f.Partition, "offset", begins, "group", c.group)
-		}
-		if found {
-			c.log.Error("records lost: Kafka's retention removed them before the group had consumed them; raise the topic's retention above the longest time that the group may be away, and have the provider send these webhooks again if it can",
-				"topic", f.Topic, "partition", f.Partition, "offset", lost.from, "records", lost.to-lost.from, "group", c.group)
 		}
 	})
 }
 
-// advance moves on behind the records of a fetch, and tells what is missing before
+// advance moves on behind the records of a fetch, and notes what is missing before
 // them. begins is the oldest record's offset, where they are the first ones and
 // nothing was committed.
-func (p *positions) advance(f kgo.FetchPartition) (begins int64, lost gap, found bool) {
+func (p *positions) advance(f kgo.FetchPartition) (begins int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at, known := p.of[f.Partition]
@@ -83,9 +78,8 @@ func (p *positions) advance(f kgo.FetchPartition) (begins int64, lost gap, found
 		removed = min(removed, f.Records[0].Offset)
 	}
 	if known && at.next < removed {
-		lost, found = gap{at.next, removed}, true
+		at.lost = append(at.lost, gap{at.next, removed})
 		at.next = removed
-		at.lost = append(at.lost, lost)
 	}
 	if n := len(f.Records); n > 0 {
 		if !known {
@@ -95,7 +89,7 @@ func (p *positions) advance(f kgo.FetchPartition) (begins int64, lost gap, found
 		}
 		at.next = f.Records[n-1].Offset + 1
 	}
-	return begins, lost, found
+	return begins
 }
 
 // rewind goes back to offsets that will be fetched again. What was found to be
@@ -111,30 +105,33 @@ func (p *positions) rewind(offsets map[int32]kgo.EpochOffset) {
 	}
 }
 
-// committed is how many records are lost for good, now that the group stands behind
-// these.
-func (p *positions) committed(through map[int32]*kgo.Record) (lost int64) {
+// committed forgets, and returns, what is lost for good of each partition, now that
+// the group stands behind these records.
+func (p *positions) committed(through map[int32]*kgo.Record) map[int32][]gap {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	lost := make(map[int32][]gap)
 	for n, r := range through {
 		if at := p.of[n]; at != nil {
 			at.lost = slices.DeleteFunc(at.lost, func(g gap) bool {
-				if g.to > r.Offset+1 {
-					return false
+				isBehind := g.to <= r.Offset+1
+				if isBehind {
+					lost[n] = append(lost[n], g)
 				}
-				lost += g.to - g.from
-				return true
+				return isBehind
 			})
 		}
 	}
 	return lost
 }
 
-// drop forgets partitions, which are somebody else's from here on.
-func (p *positions) drop(partitions []int32) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, n := range partitions {
-		delete(p.of, n)
+// countLost counts and logs what is lost for good.
+func (c *Consumer) countLost(lost map[int32][]gap) {
+	for n, gaps := range lost {
+		for _, g := range gaps {
+			c.metrics.lost.Add(float64(g.to - g.from))
+			c.log.Error("records lost: Kafka's retention removed them before the group had consumed them; raise the topic's retention above the longest time that the group may be away, and have the provider send these webhooks again if it can",
+				"topic", c.topic, "partition", n, "offset", g.from, "records", g.to-g.from, "group", c.group)
+		}
 	}
 }

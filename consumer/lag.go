@@ -72,15 +72,16 @@ func (c *Consumer) onAssigned(_ context.Context, _ *kgo.Client, added map[string
 		return
 	}
 	c.assigned.mu.Lock()
-	defer c.assigned.mu.Unlock()
 	for _, p := range added[c.topic] {
 		c.assigned.partitions[p] = lag{}
 	}
+	owned := len(c.assigned.partitions)
+	c.assigned.mu.Unlock()
 	select {
 	case c.assigned.added <- struct{}{}:
 	default: // it has one
 	}
-	c.log.Info("partitions assigned", "group", c.group, "topic", c.topic, "partitions", sorted(added[c.topic]), "owned", len(c.assigned.partitions))
+	c.log.Info("partitions assigned", "group", c.group, "topic", c.topic, "partitions", sorted(added[c.topic]), "owned", owned)
 }
 
 func (c *Consumer) onRevoked(_ context.Context, _ *kgo.Client, gone map[string][]int32) {

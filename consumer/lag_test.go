@@ -3,9 +3,12 @@ package consumer_test
 import (
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"maps"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -13,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/tracking"
 )
 
@@ -180,4 +184,32 @@ func TestConsumer_LagWhileABrokerDoesNotTell(t *testing.T) {
 	s.until("the lag of the others", func() bool { return maps.Equal(lags(t, m), want) })
 	proxy.Away(false)
 	m.stop()
+}
+
+// Nobody reads what the member logs: a scrape is answered all the same.
+func TestConsumer_ScrapeWhileLogsAreStuck(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	read, write := io.Pipe()
+	m := s.start(&tracking.Store{Pool: s.pool}, func(o *consumer.Options) { o.Logger = slog.New(slog.NewTextHandler(write, nil)) })
+	if _, err := read.Read(make([]byte, 1)); err != nil { // and no more of "partitions assigned"
+		t.Fatal(err)
+	}
+	var err error
+	scraped := make(chan error, 1)
+	go func() {
+		_, err := m.reg.Gather()
+		scraped <- err
+	}()
+	select {
+	case err = <-scraped:
+	case <-time.After(patience):
+		err = errors.New("the scrape waits for whoever reads the log")
+	}
+	go io.Copy(io.Discard, read)
+	if err != nil {
+		t.Error(err)
+	}
+	m.stop()
+	write.Close()
 }

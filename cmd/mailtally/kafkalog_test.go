@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -160,4 +162,32 @@ func TestBrokerWatch_Dial(t *testing.T) {
 			t.Errorf("logged %q", said)
 		}
 	})
+}
+
+// Nobody reads what it logs: the client's reads from other brokers go on.
+func TestBrokerWatch_WhileLogsAreStuck(t *testing.T) {
+	t.Parallel()
+	read, write := io.Pipe()
+	watch := newBrokerWatch(slog.New(slog.NewJSONHandler(write, nil)))
+	var running sync.WaitGroup
+	running.Go(func() {
+		watch.OnBrokerConnect(kgo.BrokerMetadata{NodeID: 1, Host: "kafka", Port: 1}, 0, nil, errors.New("refused"))
+	})
+	if _, err := read.Read(make([]byte, 1)); err != nil { // and no more
+		t.Fatal(err)
+	}
+	answered := make(chan struct{})
+	go func() {
+		watch.OnBrokerRead(kgo.BrokerMetadata{NodeID: 2, Host: "kafka", Port: 2}, 0, 0, 0, 0, nil)
+		close(answered)
+	}()
+	select {
+	case <-answered:
+	case <-time.After(patience):
+		t.Error("a read from one broker waits for the line about another")
+	}
+	go io.Copy(io.Discard, read)
+	running.Wait()
+	<-answered
+	write.Close()
 }

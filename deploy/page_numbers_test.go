@@ -72,8 +72,11 @@ func readNumbers(t *testing.T, text string) numbers {
 		n.counts["retries"] += v
 		n.counts["retries.for."+label("reason")] += v
 	})
-	n.counts["lag"] = 0
+	n.counts["lag"] = math.NaN() // not known, which is not 0
 	each("mailtally_consumer_lag", func(label func(string) string, v float64) {
+		if len(n.lags) == 0 {
+			n.counts["lag"] = 0
+		}
 		n.counts["lag"] += v
 		name := label("partition")
 		if member := label("member"); member != "" {

@@ -28,6 +28,11 @@ func TestPage_Parts(t *testing.T) {
 			const c = s.counts;
 			return [c.received, c.refused, c['dropped'], c['dropped.for.bad_time'], c['dropped.clicked.for.bad_time'], s.buckets.delay.get(0.5), s.started, s.producer, s.consumer].map(String);`,
 			[]string{"7", "2", "7", "7", "3", "3", "1500000000", "true", "false"}},
+		{"no lag is not a lag of 0", `
+			const { read } = await import('/page/snapshot.js');
+			const series = (partition, lag) => 'mailtally_consumer_lag{topic="t",partition="' + partition + '"} ' + lag + '\n';
+			return ['', series(0, 0), series(0, 3) + series(1, 4)].map((text) => String(read(text).lag));`,
+			[]string{"null", "0", "7"}},
 		{"rates and quantiles look back as far as they say", `
 			const { History } = await import('/page/history.js');
 			const h = new History();

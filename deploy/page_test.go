@@ -249,16 +249,20 @@ func (p *process) admin(t *testing.T) (public, admin string) {
 	return public, admin
 }
 
+// joining is the environment of a role that joins in.
+func (d *dev) joining() (environ []string) {
+	for name, value := range d.environ {
+		environ = append(environ, name+"="+value)
+	}
+	return append(environ, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0")
+}
+
 // A producer's page has its part of the pipe and says where the rest is, and so has
 // a consumer's.
 func TestPage_Roles(t *testing.T) {
 	t.Parallel()
 	d := startDev(t, nil, "-rate", "0")
-	var environ []string
-	for name, value := range d.environ {
-		environ = append(environ, name+"="+value)
-	}
-	environ = append(environ, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0")
+	environ := d.joining()
 	gateway, gatewayAdmin := start(t, environ, mailtally, "producer").admin(t)
 	_, memberAdmin := start(t, environ, mailtally, "consumer").admin(t)
 	start(t, append(environ, "HTTP_ADDR="+gateway), mailtally, "simulate", "-rate", "100")

@@ -27,7 +27,7 @@ function setText(element, text) {
 
 /** write is the text of a number, as [data-n] and [data-as] name it. */
 function write(name, as = 'count') {
-  const { counts, lags } = history.latest;
+  const { counts, lag } = history.latest;
   const [histogram, q, seconds] = name.split('.');
   const quantile = () => history.quantile(histogram, Number(q.slice(1)) / 100, Number(seconds));
   switch (as) {
@@ -38,11 +38,9 @@ function write(name, as = 'count') {
       const [part, all] = name.split('/');
       return format.share(counts[part], counts[all]);
     }
-    default: return format.count(name === 'lag' ? lagTotal(lags) : counts[name]);
+    default: return format.count(name === 'lag' ? lag : counts[name]);
   }
 }
-
-const lagTotal = (lags) => lags.reduce((sum, { value }) => sum + value, 0);
 
 /** begin makes what depends on which parts of the pipe this process has. */
 function begin(snapshot) {
@@ -118,13 +116,13 @@ function show() {
     setText(element, write(element.dataset.n, element.dataset.as));
     element.classList.toggle('zero', element.textContent === '0');
   }
-  const { counts, lags } = history.latest;
+  const { counts, lag, lags } = history.latest;
   const names = [...ofPart.producer, ...ofPart.consumer];
   pipe.flow(find('pipe'), Object.fromEntries(names.map((name) => [name, history.rate(name, WINDOW)])), running);
   setText(find('pipe-words'), pipe.describe(write, role));
   tables.showLags(find('lags'), lags, format.count);
   showVerdict(counts);
-  showLate(lagTotal(lags));
+  showLate(lag);
   showSince();
   for (const chart of charts) chart.draw();
 }
@@ -142,6 +140,7 @@ function showVerdict(counts) {
 function showLate(waiting) {
   const [histogram, what] = role.consumer ? ['delay', 'events'] : ['publish', 'webhooks'];
   setText(find('late-note'), history.quantile(histogram, 0.99, WINDOW) !== null ? `or less: 99 of 100 ${what}, last 10 s`
+    : role.consumer && waiting === null ? 'none in the last 10 s; lag not known'
     : waiting > 0 ? `none in the last 10 s; ${format.count(waiting)} wait`
     : 'none in the last 10 s');
 }

@@ -1,6 +1,7 @@
 // The live page: a scrape comes in, all of it is drawn anew.
 
 import { Chart, Sparkline } from './charts.js';
+import { Clock } from './clock.js';
 import * as format from './format.js';
 import { History } from './history.js';
 import * as pipe from './pipe.js';
@@ -13,6 +14,7 @@ import { ofPart } from './words.js';
 const WINDOW = 10; // seconds, of the rates that are written
 
 const find = (id) => document.getElementById(id);
+const clock = new Clock();
 const history = new History();
 const trail = new Trail();
 const isWide = matchMedia('(min-width: 1080px)');
@@ -160,7 +162,7 @@ function setState(state, text) {
 poll('metrics', {
   answered(text) {
     const snapshot = read(text);
-    const now = (performance.timeOrigin + performance.now()) / 1000; // no clock that is set goes into rates
+    const now = clock.now();
     const { restarted: again, apart } = history.add(now, snapshot);
     if (!role) {
       begin(snapshot);

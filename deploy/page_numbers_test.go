@@ -127,9 +127,19 @@ func (n numbers) differs(s shown) error {
 	return nil
 }
 
-// rate is the increase of a count a second.
-func rate(name string, from, to numbers, seconds float64) float64 {
-	return (to.counts[name] - from.counts[name]) / seconds
+// rate is how the increase of a count a second is written.
+func rate(increase, seconds float64) string {
+	n := increase / seconds
+	switch {
+	case n >= 99.95:
+		return commas(n)
+	case n >= 9.995:
+		return fmt.Sprintf("%.1f", n)
+	case n == 0:
+		return "0"
+	default:
+		return fmt.Sprintf("%.2f", n)
+	}
 }
 
 // quantile is what Prometheus' histogram_quantile makes of the buckets' increase.

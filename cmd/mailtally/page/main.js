@@ -161,8 +161,8 @@ function setState(state, text) {
 
 poll('metrics', {
   answered(text) {
-    const snapshot = read(text);
     const now = clock.now();
+    const snapshot = read(text);
     const { restarted: again, apart } = history.add(now, snapshot);
     if (!role) {
       begin(snapshot);
@@ -174,6 +174,7 @@ poll('metrics', {
     }
     if (apart) trail.add(now - 0.001, {}); // breaks the lines, also those that are known at once
     trail.add(now, point(snapshot.counts));
+    find('main').dataset.at = now; // what rates are differences of, for who checks them
     running = true;
     show();
     setState('live', 'Live, drawn every second');

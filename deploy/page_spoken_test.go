@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/cdproto/accessibility"
@@ -55,11 +56,11 @@ func TestPage_Spoken(t *testing.T) {
 		}
 		values := regexp.MustCompile(`^(\d+) s ago: ` + want.values + `$`)
 		var said []spoken
-		for _, key := range []string{kb.Home, kb.ArrowRight} {
+		for _, key := range []string{kb.Home, kb.End} {
 			act(b, chromedp.KeyEvent(key))
 			s := b.spoken()
 			ago := values.FindStringSubmatch(s.text)
-			if ago == nil || s.value != "-"+ago[1] {
+			if ago == nil || strings.TrimPrefix(s.value, "-") != ago[1] {
 				t.Errorf("%s says %q, want %s, and the value", id, s, values)
 			}
 			said = append(said, s)

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -26,21 +25,33 @@ type browser struct {
 	ctx  context.Context
 	addr string
 
-	mu      sync.Mutex
-	order   []network.RequestID          // of the requests for /metrics
-	scrapes map[network.RequestID]scrape // those that were answered
-	faults  []string
-	leaves  bool // see serverLeaves
+	scrapes []scrape // see given
+
+	mu     sync.Mutex
+	faults []string
+	leaves bool // see serverLeaves
 }
 
-// scrape is an answer of /metrics that the page was given.
+// scrape is an answer of /metrics that the page was given, and when it was, in
+// seconds.
 type scrape struct {
-	text string
-	at   time.Time
+	Text string
+	At   float64
 }
 
-// watch is run in the page before all else.
+// watch is run in the page before all else. It keeps each scrape that the page is
+// given, and by the page's clock when each was drawn.
 const watch = `
+window.scrapes = [];
+const { text } = Response.prototype;
+Response.prototype.text = async function () {
+	const answer = await text.call(this);
+	scrapes.push({ Text: answer, At: performance.now() / 1000 });
+	return answer;
+};
+window.drawn = [];
+new MutationObserver(([{ target }]) => drawn.push(Number(target.dataset.at)))
+	.observe(document, { subtree: true, attributeFilter: ['data-at'] });
 window.shifts = [];
 new PerformanceObserver((list) => {
 	for (const entry of list.getEntries()) {
@@ -60,7 +71,7 @@ func openPage(t *testing.T, addr string, width, height int64, scheme string) *br
 		chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true))
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
-	b := &browser{t: t, ctx: ctx, addr: addr, scrapes: make(map[network.RequestID]scrape)}
+	b := &browser{t: t, ctx: ctx, addr: addr}
 	t.Cleanup(func() {
 		if !t.Failed() {
 			for _, violation := range evaluate[[]string](b, `violations`) {
@@ -100,6 +111,7 @@ func (b *browser) screen(width, height int64, scheme string, features ...*emulat
 // open loads the page and returns when it shows numbers.
 func (b *browser) open() {
 	b.t.Helper()
+	b.scrapes = nil
 	act(b, chromedp.Navigate("http://"+b.addr+"/"))
 	b.until("the page shows numbers", `!document.getElementById('main').classList.contains('waiting')`)
 }
@@ -165,24 +177,7 @@ func (b *browser) hear(event any) {
 		u, err := url.Parse(e.Request.URL)
 		if err != nil || u.Host != b.addr {
 			b.fault("it asks another host: " + e.Request.URL)
-			return
 		}
-		if u.Path == "/metrics" {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.order = append(b.order, e.RequestID)
-		}
-	case *network.EventLoadingFinished:
-		at := time.Now()
-		go func() {
-			body, err := chromedp.Call(b.ctx, network.GetResponseBody, network.GetResponseBodyParams{RequestID: e.RequestID})
-			if err != nil {
-				return // the page has been left; a scrape that is not here fails the test that looks for it
-			}
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.scrapes[e.RequestID] = scrape{string(body.Body), at}
-		}()
 	}
 }
 
@@ -194,16 +189,12 @@ func (b *browser) serverLeaves() {
 	b.leaves = true
 }
 
-// given are the scrapes that the page was given so far, oldest first.
-func (b *browser) given() (list []scrape) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, id := range b.order {
-		if s, answered := b.scrapes[id]; answered {
-			list = append(list, s)
-		}
-	}
-	return list
+// given are the scrapes that the page has been given since it was opened, oldest
+// first.
+func (b *browser) given() []scrape {
+	b.t.Helper()
+	b.scrapes = append(b.scrapes, evaluate[[]scrape](b, fmt.Sprintf(`scrapes.slice(%d)`, len(b.scrapes)))...)
+	return b.scrapes
 }
 
 // awaitScrapes waits until the page was given n more scrapes.

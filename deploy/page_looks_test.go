@@ -222,5 +222,16 @@ func TestPage_Hidden(t *testing.T) {
 	}
 	hide(false)
 	b.awaitScrapes(3)
-	b.drawn(b.read())
+	s := b.read()
+	b.drawn(s)
+
+	// As after a night in which the monotonic clock stood still.
+	evaluate[any](b, `(() => { const now = Date.now; Date.now = () => now() + 8 * 3600e3; })()`)
+	b.awaitScrapes(3)
+	after := b.read()
+	if slept := after.Drawn[len(after.Drawn)-1] - s.Drawn[len(s.Drawn)-1]; slept < 8*3600 {
+		t.Errorf("a night asleep took %.0f s", slept)
+	}
+	b.drawn(after)
+	b.checkWindows(after) // of what was after it
 }

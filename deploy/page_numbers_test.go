@@ -3,8 +3,8 @@ package deploy
 import (
 	"fmt"
 	"math"
+	"math/big"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -72,8 +72,11 @@ func readNumbers(t *testing.T, text string) numbers {
 		n.counts["retries"] += v
 		n.counts["retries.for."+label("reason")] += v
 	})
-	n.counts["lag"] = 0
+	n.counts["lag"] = math.NaN() // not known, which is not 0
 	each("mailtally_consumer_lag", func(label func(string) string, v float64) {
+		if len(n.lags) == 0 {
+			n.counts["lag"] = 0
+		}
 		n.counts["lag"] += v
 		name := label("partition")
 		if member := label("member"); member != "" {
@@ -124,9 +127,19 @@ func (n numbers) differs(s shown) error {
 	return nil
 }
 
-// rate is the increase of a count a second.
-func rate(name string, from, to numbers, seconds float64) float64 {
-	return (to.counts[name] - from.counts[name]) / seconds
+// rate is how the increase of a count a second is written.
+func rate(increase, seconds float64) string {
+	n := increase / seconds
+	switch {
+	case n >= 99.95:
+		return commas(n)
+	case n >= 9.995:
+		return fixed(n, 1)
+	case n == 0:
+		return "0"
+	default:
+		return fixed(n, 2)
+	}
 }
 
 // quantile is what Prometheus' histogram_quantile makes of the buckets' increase.
@@ -158,11 +171,16 @@ func quantile(histogram string, q float64, from, to numbers) float64 {
 	return lower
 }
 
+// fixed is a number with so many decimals, rounded as JavaScript does: halves up.
+func fixed(n float64, decimals int) string {
+	return new(big.Rat).SetFloat64(n).FloatString(decimals)
+}
+
 func commas(n float64) string {
 	if math.IsNaN(n) {
 		return "–"
 	}
-	digits := strconv.FormatFloat(n, 'f', 0, 64)
+	digits := fixed(n, 0)
 	for i := len(digits) - 3; i > 0; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]
 	}
@@ -174,11 +192,11 @@ func seconds(s float64) string {
 	case math.IsNaN(s):
 		return "–"
 	case s < 0.00995:
-		return fmt.Sprintf("%.1f ms", s*1000)
+		return fixed(s*1000, 1) + " ms"
 	case s < 0.9995:
-		return fmt.Sprintf("%.0f ms", s*1000)
+		return fixed(s*1000, 0) + " ms"
 	default:
-		return fmt.Sprintf("%.1f s", s)
+		return fixed(s, 1) + " s"
 	}
 }
 
@@ -196,6 +214,6 @@ func share(part, all float64) string {
 	case percent > 99.9:
 		return "> 99.9 %"
 	default:
-		return fmt.Sprintf("%.1f %%", percent)
+		return fixed(percent, 1) + " %"
 	}
 }

@@ -28,6 +28,11 @@ func TestPage_Parts(t *testing.T) {
 			const c = s.counts;
 			return [c.received, c.refused, c['dropped'], c['dropped.for.bad_time'], c['dropped.clicked.for.bad_time'], s.buckets.delay.get(0.5), s.started, s.producer, s.consumer].map(String);`,
 			[]string{"7", "2", "7", "7", "3", "3", "1500000000", "true", "false"}},
+		{"no lag is not a lag of 0", `
+			const { read } = await import('/page/snapshot.js');
+			const series = (partition, lag) => 'mailtally_consumer_lag{topic="t",partition="' + partition + '"} ' + lag + '\n';
+			return ['', series(0, 0), series(0, 3) + series(1, 4)].map((text) => String(read(text).lag));`,
+			[]string{"null", "0", "7"}},
 		{"rates and quantiles look back as far as they say", `
 			const { History } = await import('/page/history.js');
 			const h = new History();
@@ -40,19 +45,32 @@ func TestPage_Parts(t *testing.T) {
 			for (let i = 0; i < 2; i++) h.add(i, { started: 1, counts: {}, buckets: { d: new Map([[1, 0], [Infinity, 5 * i]]) } });
 			return [h.quantile('d', 0.5, 10)].map(String);`,
 			[]string{"1"}},
-		{"a restart is no negative rate, with a start time and without", `
+		{"a restart is no negative rate", `
 			const { History } = await import('/page/history.js');
-			const list = [];
-			for (const [was, is] of [[1, 2], [undefined, undefined]]) {
-				const h = new History();
-				h.add(0, { started: was, counts: { n: 100 }, buckets: {} });
-				const { restarted, apart } = h.add(1, { started: is, counts: { n: is ? 150 : 7 }, buckets: {} });
-				list.push(restarted, apart, h.rate('n', 10));
-				h.add(2, { started: is, counts: { n: 200 }, buckets: {} });
-				list.push(h.rate('n', 10));
-			}
-			return list.map(String);`,
-			[]string{"true", "true", "null", "50", "true", "true", "null", "193"}},
+			const h = new History();
+			h.add(0, { started: 1, counts: { n: 100 }, buckets: {} });
+			const { restarted, apart } = h.add(1, { started: 2, counts: { n: 7 }, buckets: {} });
+			const list = [restarted, apart, h.rate('n', 10)];
+			h.add(2, { started: 2, counts: { n: 200 }, buckets: {} });
+			return [...list, h.rate('n', 10)].map(String);`,
+			[]string{"true", "true", "null", "193"}},
+		{"a server's clock that is set is no restart", `
+			const { History } = await import('/page/history.js');
+			const h = new History();
+			h.add(0, { started: 5000, counts: { n: 100, zero: 0 }, buckets: {} });
+			const { restarted, apart } = h.add(1, { started: 8600, counts: { n: 150, zero: 0 }, buckets: {} });
+			return [restarted, apart, h.rate('n', 10)].map(String);`,
+			[]string{"false", "false", "50"}},
+		{"a night asleep is as long as it was, and a clock set back changes nothing", `
+			const { Clock } = await import('/page/clock.js');
+			let monotonic = 50, wall = 1000;
+			const clock = new Clock(() => monotonic, () => wall);
+			const first = clock.now();
+			return [[1, 1], [1, 1.5], [1, 30001], [1, -3600], [1, 1]].map(([m, w]) => {
+				[monotonic, wall] = [monotonic + m, wall + w];
+				return String(clock.now() - first);
+			});`,
+			[]string{"1", "2", "30003", "30004", "30005"}},
 		{"after a time unseen rates begin anew", `
 			const { History } = await import('/page/history.js');
 			const h = new History();

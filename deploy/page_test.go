@@ -4,9 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -18,7 +19,8 @@ type shown struct {
 	Verdict string
 	State   string
 	Since   string
-	Words   string // of the picture, for who does not see it
+	Words   string    // of the picture, for who does not see it
+	Drawn   []float64 // when each scrape was, the shown one last, in seconds of the page's clock
 }
 
 func (b *browser) read() shown {
@@ -31,36 +33,54 @@ func (b *browser) read() shown {
 		state: document.getElementById('state').textContent,
 		since: document.getElementById('since').textContent,
 		words: document.getElementById('pipe-words').textContent,
+		drawn,
 	})`)
 }
 
-// drawn finds the one scrape whose numbers are those shown.
-func (b *browser) drawn(s shown) (index int) {
+// drawn is the scrape that the page shows, whose numbers are those shown.
+func (b *browser) drawn(s shown) (index int, n numbers) {
 	b.t.Helper()
-	await(b.t, "the page shows the numbers of a scrape", func() error {
-		given := b.given()
-		err := errors.New("it was given none")
-		for i := range slices.Backward(given) {
-			differs := readNumbers(b.t, given[i].text).differs(s)
-			if differs == nil {
-				index = i
-				return nil
-			}
-			if i >= len(given)-2 {
-				err = fmt.Errorf("not those of scrape %d of %d: %w", i+1, len(given), differs)
-			}
-		}
-		return err
-	})
-	return index
+	index = len(s.Drawn) - 1
+	n = readNumbers(b.t, b.given()[index].Text)
+	if err := n.differs(s); err != nil {
+		b.t.Errorf("the page shows scrape %d, but %v", index, err)
+	}
+	return index, n
 }
 
-// checkWindows checks the rates and the quantiles shown beside scrape j: each is
-// that of two scrapes as many seconds apart as it says.
-func (b *browser) checkWindows(s shown, j int) {
+// checkClock checks the times that the page takes rates by. On a busy machine it
+// may be kept waiting between being given a scrape and taking the time.
+func (b *browser) checkClock(s shown) {
 	b.t.Helper()
 	given := b.given()
-	to := readNumbers(b.t, given[j].text)
+	for i, at := range s.Drawn {
+		if off := (at - s.Drawn[0]) - (given[i].At - given[0].At); off < -2 || off > 2 {
+			b.t.Errorf("scrape %d is %.3f s off by the page's clock", i, off)
+		}
+	}
+}
+
+// windowStart is the oldest scrape of the last seconds, half a second more at the
+// most, that none is missing after: there is none 5 seconds after another. -1 is none.
+func (s shown) windowStart(seconds float64) int {
+	last := len(s.Drawn) - 1
+	i := last
+	for i > 0 && s.Drawn[i-1] >= s.Drawn[last]-seconds-0.5 && s.Drawn[i]-s.Drawn[i-1] <= 5 {
+		i--
+	}
+	if i == last {
+		return -1
+	}
+	return i
+}
+
+// checkWindows checks the rates and the quantiles shown: each is that of the scrape
+// shown and the one that is as many seconds older as it says.
+func (b *browser) checkWindows(s shown) {
+	b.t.Helper()
+	given := b.given()
+	last := len(s.Drawn) - 1
+	to := readNumbers(b.t, given[last].Text)
 	for _, item := range s.Numbers {
 		window := 10
 		histogram, rest, _ := strings.Cut(item.Name, ".")
@@ -70,35 +90,23 @@ func (b *browser) checkWindows(s shown, j int) {
 				b.t.Fatalf("%s: %v", item.Name, err)
 			}
 		}
-		right := false
-		var want []string
-		for i := 0; i < j && !right; i++ {
-			apart := given[j].at.Sub(given[i].at).Seconds()
-			if off := apart - float64(window); off > 1.5 || off < -1.5 && i > 0 { // the first is taken where there is no older one
-				continue
-			}
-			from := readNumbers(b.t, given[i].text)
-			switch item.As {
-			case "rate":
-				// The page takes the time when it has read a scrape, which on a busy
-				// machine is some while after the browser has it.
-				least, most := rate(item.Name, from, to, apart+0.5), rate(item.Name, from, to, apart-0.5)
-				want = append(want, fmt.Sprintf("%.2f to %.2f", least, most))
-				got, err := strconv.ParseFloat(strings.ReplaceAll(item.Text, ",", ""), 64)
-				const rounding = 0.005
-				right = err == nil && got >= least*(1-rounding)-rounding && got <= most*(1+rounding)+rounding
-			case "seconds":
-				want = append(want, seconds(quantile(histogram, float64(percent)/100, from, to)))
-				right = item.Text == want[len(want)-1]
-			case "size":
-				want = append(want, commas(quantile(histogram, float64(percent)/100, from, to)))
-				right = item.Text == want[len(want)-1]
-			default:
-				right = true
-			}
+		i := s.windowStart(float64(window))
+		if i < 0 {
+			b.t.Fatalf("no scrape is less than %d s older than the last of %v", window, s.Drawn)
 		}
-		if !right {
-			b.t.Errorf("%s as %s is shown as %s, want one of %v", item.Name, item.As, item.Text, want)
+		from := readNumbers(b.t, given[i].Text)
+		want := item.Text
+		switch item.As {
+		case "rate":
+			want = rate(to.counts[item.Name]-from.counts[item.Name], s.Drawn[last]-s.Drawn[i])
+		case "seconds":
+			want = seconds(quantile(histogram, float64(percent)/100, from, to))
+		case "size":
+			want = commas(quantile(histogram, float64(percent)/100, from, to))
+		}
+		if item.Text != want {
+			b.t.Errorf("%s as %s is shown as %s, want %s: that of the scrapes %d and %d, %.3f s apart",
+				item.Name, item.As, item.Text, want, i, last, s.Drawn[last]-s.Drawn[i])
 		}
 	}
 }
@@ -114,16 +122,16 @@ func TestPage_Numbers(t *testing.T) {
 	for range 5 {
 		b.awaitScrapes(1)
 		s := b.read()
-		j := b.drawn(s)
+		j, n := b.drawn(s)
 		if j <= last {
 			t.Errorf("the page shows scrape %d after scrape %d", j, last)
 		}
 		last = j
-		n := readNumbers(t, b.given()[j].text)
 		if n.counts["received"] == 0 || n.counts["firstopens"] == 0 || n.counts["unauthorized"] == 0 {
 			t.Errorf("there is no traffic to compare: %v", n.counts)
 		}
-		b.checkWindows(s, j)
+		b.checkWindows(s)
+		b.checkClock(s)
 		if s.Verdict != "All accounted for" { // a scrape is one moment: its counts add up
 			t.Errorf("the verdict is %q: %v", s.Verdict, n.counts)
 		}
@@ -138,7 +146,7 @@ func TestPage_Numbers(t *testing.T) {
 		t.Fatal(err)
 	}
 	later := readNumbers(t, string(body))
-	for name, count := range readNumbers(t, b.given()[last].text).counts {
+	for name, count := range readNumbers(t, b.given()[last].Text).counts {
 		if name != "lag" && count > later.counts[name] {
 			t.Errorf("%s was shown as %v, and is %v now", name, count, later.counts[name])
 		}
@@ -164,11 +172,26 @@ func (b *browser) legends(chart string) []string {
 	})()`, chart))
 }
 
+// keptAddr is a free address on loopback that nobody is given in the meantime who
+// asks for any: Linux gives ports from 32768 on.
+func keptAddr(t *testing.T) (addr string) {
+	t.Helper()
+	await(t, "a port is free", func() error {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000)))
+		if err != nil {
+			return err
+		}
+		addr = l.Addr().String()
+		return l.Close()
+	})
+	return addr
+}
+
 // The process ends, and starts again on its address: the page says since when it is
 // away and keeps its numbers, goes on by itself, and loses nothing of its charts.
 func TestPage_Restart(t *testing.T) {
 	t.Parallel()
-	addr := freeAddr(t)
+	addr := keptAddr(t)
 	d := startDev(t, []string{"ADMIN_ADDR=" + addr}, "-rate", "100")
 	b := openPage(t, addr, 1200, 900, "dark")
 	b.awaitScrapes(8)
@@ -184,7 +207,7 @@ func TestPage_Restart(t *testing.T) {
 	if height := evaluate[int](b, `document.getElementById('state').offsetHeight`); height > 36 {
 		t.Errorf("its state has no room: it is %d high", height)
 	}
-	end := b.drawn(s)
+	end, was := b.drawn(s)
 	if end != len(b.given())-1 {
 		t.Errorf("while the process is away the page shows scrape %d of %d", end, len(b.given()))
 	}
@@ -200,8 +223,7 @@ func TestPage_Restart(t *testing.T) {
 	b.until("the page goes on", `document.getElementById('state').dataset.state === 'live'`)
 	b.awaitScrapes(4)
 	s = b.read()
-	now := b.drawn(s)
-	was, is := readNumbers(t, b.given()[end].text), readNumbers(t, b.given()[now].text)
+	now, is := b.drawn(s)
 	if is.counts["received"] == 0 || now <= end {
 		t.Errorf("after the restart it shows scrape %d: %v", now, is.counts)
 	}
@@ -249,16 +271,20 @@ func (p *process) admin(t *testing.T) (public, admin string) {
 	return public, admin
 }
 
+// joining is the environment of a role that joins in.
+func (d *dev) joining() (environ []string) {
+	for name, value := range d.environ {
+		environ = append(environ, name+"="+value)
+	}
+	return append(environ, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0")
+}
+
 // A producer's page has its part of the pipe and says where the rest is, and so has
 // a consumer's.
 func TestPage_Roles(t *testing.T) {
 	t.Parallel()
 	d := startDev(t, nil, "-rate", "0")
-	var environ []string
-	for name, value := range d.environ {
-		environ = append(environ, name+"="+value)
-	}
-	environ = append(environ, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0")
+	environ := d.joining()
 	gateway, gatewayAdmin := start(t, environ, mailtally, "producer").admin(t)
 	_, memberAdmin := start(t, environ, mailtally, "consumer").admin(t)
 	start(t, append(environ, "HTTP_ADDR="+gateway), mailtally, "simulate", "-rate", "100")
@@ -278,14 +304,16 @@ func TestPage_Roles(t *testing.T) {
 		b := openPage(t, test.addr, 1200, 1400, "light")
 		await(t, test.role+" has something to show", func() error {
 			given := b.given()
-			if len(given) < 5 || readNumbers(t, given[len(given)-1].text).counts[test.moves] == 0 {
+			if len(given) < 5 || readNumbers(t, given[len(given)-1].Text).counts[test.moves] == 0 {
 				return errors.New("it has not")
 			}
 			return nil
 		})
 		b.checkStill()
 		s := b.read()
-		b.checkWindows(s, b.drawn(s))
+		b.drawn(s)
+		b.checkWindows(s)
+		b.checkClock(s)
 		if titles := evaluate[[]string](b, `[...document.querySelectorAll('h2')].filter((e) => e.checkVisibility()).map((e) => e.textContent)`); !slices.Equal(titles, test.titles) {
 			t.Errorf("%s has %q, want %q", test.role, titles, test.titles)
 		}

@@ -151,17 +151,23 @@ func TestPage_PlottingLibrary(t *testing.T) {
 // Each label that the metrics can have is said in plain words.
 func TestPage_Words(t *testing.T) {
 	t.Parallel()
-	words := pageFile(t, "words.js")
-	labels := append(tracking.RetryReasons(), "dead_letter", tracking.Type(0).String())
+	labels := map[string][]string{
+		"types":   {tracking.Type(0).String()},
+		"retries": append(tracking.RetryReasons(), "dead_letter"),
+	}
 	for _, typ := range tracking.Types() {
-		labels = append(labels, typ.String())
+		labels["types"] = append(labels["types"], typ.String())
 	}
 	for _, reason := range tracking.Reasons() {
-		labels = append(labels, string(reason))
+		labels["reasons"] = append(labels["reasons"], string(reason))
 	}
-	for _, label := range labels {
-		if !regexp.MustCompile(`\b` + label + `: '`).MatchString(words) {
-			t.Errorf("words.js has none for %s", label)
+	words := pageFile(t, "words.js")
+	for name, list := range labels {
+		object := regexp.MustCompile(`(?s)\nexport const ` + name + ` = \{(.*?)\n\};`).FindString(words)
+		for _, label := range list {
+			if !regexp.MustCompile(`\b` + label + `: '[^']`).MatchString(object) {
+				t.Errorf("words.js has none for %s in %s", label, name)
+			}
 		}
 	}
 }

@@ -1,5 +1,7 @@
 // The charts: the last five minutes, a point a scrape.
 
+import { ago } from './format.js';
+
 /* global uPlot */
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -51,7 +53,7 @@ export class Chart {
     this.#plot = new uPlot(this.#options(log), this.#data(), box);
     new ResizeObserver(() => this.#plot.setSize(this.#size())).observe(box);
     box.addEventListener('keydown', (event) => this.#key(event));
-    box.addEventListener('blur', () => this.#point(null));
+    box.addEventListener('blur', () => { this.#point(null); this.#say(); });
   }
 
   draw() {
@@ -133,7 +135,8 @@ export class Chart {
     }
   }
 
-  // The arrow keys do what the pointer does.
+  // The arrow keys do what the pointer does, and are read out: the chart is a slider
+  // over its time. What it says changes with a key only, not with each scrape.
   #key(event) {
     const last = this.#trail.times.length - 1;
     const now = this.#plot.cursor.idx ?? last;
@@ -141,6 +144,15 @@ export class Chart {
     if (to === undefined) return;
     event.preventDefault();
     this.#point(to);
+    this.#say();
+  }
+
+  #say() {
+    const i = this.#plot.cursor.idx;
+    const age = i == null ? 0 : this.#trail.times.at(-1) - this.#trail.times[i];
+    const values = this.#series.map(({ label }, n) => `${label} ${this.#legend[n].textContent}`).join(', ');
+    this.#box.setAttribute('aria-valuenow', -Math.round(age));
+    this.#box.setAttribute('aria-valuetext', i == null ? 'no point chosen' : `${ago(age)} ago: ${values}`);
   }
 
   #point(i) {

@@ -10,13 +10,14 @@ export class History {
   /**
    * add takes a snapshot, and tells whether the process was restarted before it, and
    * whether it does not follow on the last one. In both cases rates begin anew.
+   *
+   * A restart is known by a counter that went down. When the process started does not
+   * tell it: Linux counts that from the wall clock, so it moves when that is set.
    */
   add(time, snapshot) {
     const before = this.#kept.at(-1);
     const last = before?.snapshot;
-    const restarted = last !== undefined && (last.started !== snapshot.started ||
-      // Where the system does not say when a process started.
-      Object.entries(last.counts).some(([name, n]) => (snapshot.counts[name] ?? 0) < n));
+    const restarted = last !== undefined && Object.entries(last.counts).some(([name, n]) => (snapshot.counts[name] ?? 0) < n);
     const apart = restarted || time - before?.time > GAP;
     if (apart) this.#kept = [];
     this.#kept.push({ time, snapshot });

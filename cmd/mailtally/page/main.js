@@ -1,6 +1,7 @@
 // The live page: a scrape comes in, all of it is drawn anew.
 
 import { Chart, Sparkline } from './charts.js';
+import { Clock } from './clock.js';
 import * as format from './format.js';
 import { History } from './history.js';
 import * as pipe from './pipe.js';
@@ -13,6 +14,7 @@ import { ofPart } from './words.js';
 const WINDOW = 10; // seconds, of the rates that are written
 
 const find = (id) => document.getElementById(id);
+const clock = new Clock();
 const history = new History();
 const trail = new Trail();
 const isWide = matchMedia('(min-width: 1080px)');
@@ -27,7 +29,7 @@ function setText(element, text) {
 
 /** write is the text of a number, as [data-n] and [data-as] name it. */
 function write(name, as = 'count') {
-  const { counts, lags } = history.latest;
+  const { counts, lag } = history.latest;
   const [histogram, q, seconds] = name.split('.');
   const quantile = () => history.quantile(histogram, Number(q.slice(1)) / 100, Number(seconds));
   switch (as) {
@@ -38,11 +40,9 @@ function write(name, as = 'count') {
       const [part, all] = name.split('/');
       return format.share(counts[part], counts[all]);
     }
-    default: return format.count(name === 'lag' ? lagTotal(lags) : counts[name]);
+    default: return format.count(name === 'lag' ? lag : counts[name]);
   }
 }
-
-const lagTotal = (lags) => lags.reduce((sum, { value }) => sum + value, 0);
 
 /** begin makes what depends on which parts of the pipe this process has. */
 function begin(snapshot) {
@@ -118,13 +118,13 @@ function show() {
     setText(element, write(element.dataset.n, element.dataset.as));
     element.classList.toggle('zero', element.textContent === '0');
   }
-  const { counts, lags } = history.latest;
+  const { counts, lag, lags } = history.latest;
   const names = [...ofPart.producer, ...ofPart.consumer];
   pipe.flow(find('pipe'), Object.fromEntries(names.map((name) => [name, history.rate(name, WINDOW)])), running);
   setText(find('pipe-words'), pipe.describe(write, role));
   tables.showLags(find('lags'), lags, format.count);
   showVerdict(counts);
-  showLate(lagTotal(lags));
+  showLate(lag);
   showSince();
   for (const chart of charts) chart.draw();
 }
@@ -142,6 +142,7 @@ function showVerdict(counts) {
 function showLate(waiting) {
   const [histogram, what] = role.consumer ? ['delay', 'events'] : ['publish', 'webhooks'];
   setText(find('late-note'), history.quantile(histogram, 0.99, WINDOW) !== null ? `or less: 99 of 100 ${what}, last 10 s`
+    : role.consumer && waiting === null ? 'none in the last 10 s; lag not known'
     : waiting > 0 ? `none in the last 10 s; ${format.count(waiting)} wait`
     : 'none in the last 10 s');
 }
@@ -160,8 +161,8 @@ function setState(state, text) {
 
 poll('metrics', {
   answered(text) {
+    const now = clock.now();
     const snapshot = read(text);
-    const now = (performance.timeOrigin + performance.now()) / 1000; // no clock that is set goes into rates
     const { restarted: again, apart } = history.add(now, snapshot);
     if (!role) {
       begin(snapshot);
@@ -173,6 +174,7 @@ poll('metrics', {
     }
     if (apart) trail.add(now - 0.001, {}); // breaks the lines, also those that are known at once
     trail.add(now, point(snapshot.counts));
+    find('main').dataset.at = now; // what rates are differences of, for who checks them
     running = true;
     show();
     setState('live', 'Live, drawn every second');

@@ -1,5 +1,7 @@
 // The picture of the pipe, from webhook to row: one drawing in two layouts.
 
+import { none } from './format.js';
+
 const NS = 'http://www.w3.org/2000/svg';
 const WIDEST = 24; // of the band that everything flows through
 
@@ -162,7 +164,8 @@ export function describe(says, role) {
   const each = (name) => `${flows[name].says} ${says(name, 'rate')} a second, ${says(name)} in total`;
   if (role.producer) parts.push(`Producer: ${['received', 'accepted', 'refused', 'ignored', 'malformed'].map(each).join('; ')}.`);
   if (role.consumer) {
-    parts.push(`Consumers: ${['consumed', 'applied', 'duplicate', 'dropped'].map(each).join('; ')}; ${says('lag')} waiting in Kafka; ` +
+    const waiting = says('lag') === none ? 'how many wait in Kafka is not known' : `${says('lag')} known to wait in Kafka`;
+    parts.push(`Consumers: ${['consumed', 'applied', 'duplicate', 'dropped'].map(each).join('; ')}; ${waiting}; ` +
       `first opens ${says('firstopens')}; first clicks ${says('firstclicks')}.`);
   }
   return parts.join(' ');

@@ -19,12 +19,13 @@ const wanted = (name) => name === 'process_start_time_seconds' ||
  * read makes a snapshot of the text of /metrics:
  *   counts      counters by the names that the page's elements have in data-n
  *   buckets     of each histogram, cumulative: Map of upper bound to count
- *   lags        {topic, partition, member, value} of each partition owned
+ *   lags        {topic, partition, member, value} of each partition owned whose lag is known
+ *   lag         their sum; null if none is known, which is not 0
  *   started     when the process started, in seconds, if it says so
  *   producer, consumer   which parts of the pipe this process is
  */
 export function read(text) {
-  const s = { counts: {}, buckets: {}, lags: [], started: undefined, producer: false, consumer: false };
+  const s = { counts: {}, buckets: {}, lags: [], lag: null, started: undefined, producer: false, consumer: false };
   const add = (value, ...names) => {
     for (const name of names) s.counts[name] = (s.counts[name] ?? 0) + value;
   };
@@ -68,6 +69,7 @@ export function read(text) {
         break;
       case 'mailtally_consumer_lag':
         s.lags.push({ topic: labels.topic, partition: Number(labels.partition), member: labels.member ?? '', value });
+        s.lag += value;
         break;
       default:
         readBucket(s.buckets, name, labels.le, value);

@@ -87,7 +87,7 @@ export function showLags(box, lags, write) {
   if (box.dataset.key !== key) {
     box.dataset.key = key;
     box.replaceChildren(...lags.map(makeLag));
-    if (lags.length === 0) box.textContent = 'This process owns no partitions now.';
+    if (lags.length === 0) box.textContent = 'No lag is known now: this process owns no partition, or Kafka does not answer.';
   }
   const most = Math.max(100, ...lags.map(({ value }) => value)); // a handful is no long bar
   for (const [i, { value }] of lags.entries()) {

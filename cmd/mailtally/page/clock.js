@@ -1,0 +1,28 @@
+// The clock of rates and charts. Setting the computer's clock does not move it back,
+// and time that the computer slept through is not lost.
+
+const ASLEEP = 5; // seconds by which the wall clock runs ahead at once
+
+/** Clock counts seconds. What it is made of is given in seconds too. */
+export class Clock {
+  #monotonic;
+  #wall;
+  #last;
+  #slept = 0;
+
+  constructor(monotonic = () => (performance.timeOrigin + performance.now()) / 1000, wall = () => Date.now() / 1000) {
+    this.#monotonic = monotonic;
+    this.#wall = wall;
+    this.#last = { monotonic: monotonic(), wall: wall() };
+  }
+
+  // A monotonic clock may stand still in sleep. That the wall clock was set forward
+  // looks the same, and does no harm: rates begin anew.
+  now() {
+    const [monotonic, wall] = [this.#monotonic(), this.#wall()];
+    const ahead = wall - this.#last.wall - (monotonic - this.#last.monotonic);
+    if (ahead > ASLEEP) this.#slept += ahead;
+    this.#last = { monotonic, wall };
+    return monotonic + this.#slept;
+  }
+}

@@ -54,11 +54,7 @@ receivers:
 	p := start(t, nil, program(t, "prometheus-alertmanager", "prometheus-alertmanager"),
 		"--config.file="+config, "--storage.path="+dir, "--web.listen-address="+addr, "--cluster.listen-address=")
 	await(t, "Alertmanager starts", func() error {
-		select {
-		case <-p.Done():
-			t.Fatalf("it ended: %v", p.Err())
-		default:
-		}
+		p.mustRun(t)
 		_, err := get(t.Context(), "http://"+addr+"/-/ready")
 		return err
 	})

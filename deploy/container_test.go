@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -32,19 +33,20 @@ func theImage(t *testing.T) *containerImage {
 // command is one that runs the image's program in a container. None of it forks, so
 // the command's process is the program's.
 func (i *containerImage) command(environ, args []string) (path string, argv []string) {
-	// $1 is the root. Bound to itself it is a mount, which can be made read-only.
-	const inside = `root=$1; shift; mount --bind "$root" "$root"; mount -o remount,bind,ro "$root"; exec env -i "$@"`
-	argv = []string{"--mount", "--", "sh", "-ec", inside, "sh", i.root}
-	argv = append(argv, environ...)
+	argv = append(slices.Clone(i.entrypoint), args...)
 	if os.Geteuid() == 0 {
-		argv = append(argv, "/usr/sbin/chroot", "--userspec="+i.uid+":"+i.gid, "--groups=", i.root)
-	} else {
-		// Root of a user namespace may mount; in one more it is the image's user.
-		argv = append([]string{"--user", "--map-root-user"}, argv...)
-		argv = append(argv, "/usr/bin/unshare", "--user", "--map-user="+i.uid, "--map-group="+i.gid, "--root="+i.root, "--")
+		// The files are root's, so the image's user can't write them: no mount is needed,
+		// which an engine's containers, where CI runs this, may not make.
+		inside := []string{"/usr/sbin/chroot", "--userspec=" + i.uid + ":" + i.gid, "--groups=", i.root}
+		return "env", slices.Concat([]string{"-i"}, environ, inside, argv)
 	}
-	argv = append(argv, i.entrypoint...)
-	return "unshare", append(argv, args...)
+	// Root of a user namespace may mount; in one more it is the image's user, whose the
+	// files are. $1 is the root: bound to itself it is a mount, which can be made
+	// read-only.
+	const readOnly = `root=$1; shift; mount --bind "$root" "$root"; mount -o remount,bind,ro "$root"; exec env -i "$@"`
+	outside := []string{"--user", "--map-root-user", "--mount", "--", "sh", "-ec", readOnly, "sh", i.root}
+	inside := []string{"/usr/bin/unshare", "--user", "--map-user=" + i.uid, "--map-group=" + i.gid, "--root=" + i.root, "--"}
+	return "unshare", slices.Concat(outside, environ, inside, argv)
 }
 
 // run starts a container, which runs until the test ends.

@@ -97,6 +97,16 @@ func (p *process) stop() {
 	}
 }
 
+// mustRun ends the test if the process has ended, for whoever awaits something of it.
+func (p *process) mustRun(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.Done():
+		t.Fatalf("%s ended: %v", p.name, p.Err())
+	default:
+	}
+}
+
 // printed is what it has written so far.
 func (p *process) printed() string {
 	text, err := os.ReadFile(p.output)

@@ -45,11 +45,7 @@ func startPrometheus(t *testing.T, config string) *prometheus {
 	p.process = start(t, nil, program(t, "prometheus", "prometheus"),
 		"--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+p.addr)
 	await(t, "Prometheus starts", func() error {
-		select {
-		case <-p.Done():
-			t.Fatalf("it ended: %v", p.Err())
-		default:
-		}
+		p.mustRun(t)
 		_, err := get(t.Context(), "http://"+p.addr+"/-/ready")
 		return err
 	})

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -19,6 +21,9 @@ const (
 
 	// lagFresh is how long a lag is shown that Kafka has not told anew.
 	lagFresh = 3 * lagInterval
+
+	// noPartition is where kadm puts the error of a whole topic.
+	noPartition = -1
 )
 
 // assignment is the partitions that a member owns, and the collector of their lag.
@@ -139,7 +144,7 @@ func (c *Consumer) measureLag(ctx context.Context) {
 	defer cancel()
 	admin := kadm.NewClient(c.client)
 	committed, err := admin.FetchOffsets(ctx, c.group)
-	if err != nil {
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // that is: it has never had a member
 		return
 	}
 	// Both at once: a broker that does not answer takes all the time, and the lag of
@@ -149,6 +154,10 @@ func (c *Consumer) measureLag(ctx context.Context) {
 	asking.Go(func() { starts, _ = admin.ListStartOffsets(ctx, c.topic) })
 	asking.Go(func() { ends, _ = admin.ListEndOffsets(ctx, c.topic) })
 	asking.Wait()
+	if none, found := starts.Lookup(c.topic, noPartition); found && errors.Is(none.Err, kerr.UnknownTopicOrPartition) {
+		// kgo waits for it without a word.
+		c.log.Warn("topic does not exist: nothing can be consumed until mailtally migrate makes it", "topic", c.topic)
+	}
 	now := time.Now()
 	c.assigned.mu.Lock()
 	defer c.assigned.mu.Unlock()

@@ -213,3 +213,12 @@ func TestConsumer_ScrapeWhileLogsAreStuck(t *testing.T) {
 	m.stop()
 	write.Close()
 }
+
+// A member whose topic was never made says so: it has no partition, no lag and no
+// error else.
+func TestConsumer_TopicDoesNotExist(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	m := s.start(&tracking.Store{Pool: s.pool}, func(o *consumer.Options) { o.Topic = "none" })
+	s.until("the member says that its topic does not exist", func() bool { return len(lines(m, "topic does not exist")) > 0 })
+}

@@ -51,7 +51,7 @@ function begin(snapshot) {
     const { part, unless } = section.dataset;
     section.hidden = !role[part] || role[unless];
   }
-  setText(find('role'), role.producer && role.consumer ? 'The whole pipe in one process: producer and consumers (mailtally dev).'
+  setText(find('role'), role.producer && role.consumer ? 'mailtally dev: the whole pipe in one process, with simulated webhooks unless that is turned off.'
     : role.producer ? 'A producer: it takes webhooks and puts them into Kafka.'
     : role.consumer ? 'A consumer: one member of the group, with its share of the partitions.'
     : 'A process without a part in the pipe.');

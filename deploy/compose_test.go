@@ -1,7 +1,6 @@
 package deploy
 
 import (
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -316,31 +315,25 @@ func TestCompose_Environment(t *testing.T) {
 	}
 }
 
-// Grafana's provisioning speaks of the folders that are mounted, and of the
-// Prometheus that is there.
+// Grafana finds its home dashboard, and keeps the plugin that asks Prometheus.
 func TestCompose_Grafana(t *testing.T) {
 	t.Parallel()
-	project := loadAll(t)
-	grafana := project.Services["grafana"]
-	mounted := make(map[string]string)
-	for _, mount := range grafana.Volumes {
-		mounted[mount.Target] = mount.Source
-	}
+	grafana := loadAll(t).Services["grafana"]
 	home := *grafana.Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
-	if folder := mounted[filepath.Dir(home)]; folder == "" || !exists(filepath.Join(folder, filepath.Base(home))) {
+	if folder := mountedAt(grafana, filepath.Dir(home)); folder == "" || !exists(filepath.Join(folder, filepath.Base(home))) {
 		t.Errorf("the home dashboard %s is not mounted", home)
 	}
-	var dashboards struct {
-		Providers []struct{ Options struct{ Path string } }
+	if disabled := grafana.Environment["GF_PLUGINS_PREINSTALL_DISABLED"]; grafana.ReadOnly && (disabled == nil || *disabled != "true") {
+		t.Error("Grafana replaces its bundled plugins, which fails on a read-only root")
 	}
-	readYAML(t, "grafana/provisioning/dashboards/mailtally.yml", &dashboards)
-	if path := dashboards.Providers[0].Options.Path; mounted[path] == "" {
-		t.Errorf("dashboards are looked for in %s, which is not mounted", path)
+}
+
+// mountedAt is the folder that a service has at a path, if it has one there.
+func mountedAt(service types.ServiceConfig, path string) string {
+	for _, mount := range service.Volumes {
+		if mount.Target == path {
+			return mount.Source
+		}
 	}
-	var sources struct{ Datasources []struct{ URL string } }
-	readYAML(t, "grafana/provisioning/datasources/prometheus.yml", &sources)
-	want := fmt.Sprintf("http://prometheus:%d", project.Services["prometheus"].Ports[0].Target)
-	if got := sources.Datasources[0].URL; got != want {
-		t.Errorf("the data comes from %s, want %s", got, want)
-	}
+	return ""
 }

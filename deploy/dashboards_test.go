@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -175,15 +176,20 @@ func TestGrafanaIsOneVersion(t *testing.T) {
 func TestGrafanaIsProvisioned(t *testing.T) {
 	var sources struct {
 		Datasources []struct {
-			Type, UID string
-			JSONData  struct {
+			Type, UID, URL string
+			JSONData       struct {
 				TimeInterval string `yaml:"timeInterval"`
 			} `yaml:"jsonData"`
 		}
 	}
 	readYAML(t, "grafana/provisioning/datasources/prometheus.yml", &sources)
+	project := loadAll(t)
 	if len(sources.Datasources) != 1 || sources.Datasources[0].Type != "prometheus" {
 		t.Fatalf("data sources: %+v", sources)
+	}
+	want := fmt.Sprintf("http://prometheus:%d", project.Services["prometheus"].Ports[0].Target)
+	if got := sources.Datasources[0].URL; got != want {
+		t.Errorf("the data comes from %s, want %s", got, want)
 	}
 	for _, d := range dashboards(t) {
 		v := d.Templating.List[0]
@@ -208,7 +214,11 @@ func TestGrafanaIsProvisioned(t *testing.T) {
 		}
 	}
 	readYAML(t, "grafana/provisioning/dashboards/mailtally.yml", &dashboards)
-	if got := fmt.Sprint(dashboards.Providers); got != "[{file {/etc/grafana/dashboards}}]" {
-		t.Errorf("dashboards come from %s", got)
+	if len(dashboards.Providers) != 1 || dashboards.Providers[0].Type != "file" {
+		t.Fatalf("providers of dashboards: %+v", dashboards)
+	}
+	path := dashboards.Providers[0].Options.Path
+	if folder := mountedAt(project.Services["grafana"], path); !exists(filepath.Join(folder, "overview.json")) {
+		t.Errorf("dashboards are looked for in %s, where %q is mounted", path, folder)
 	}
 }

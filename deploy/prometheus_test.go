@@ -16,27 +16,11 @@ type prometheus struct {
 	addr string
 }
 
-// startPrometheus runs Debian's Prometheus with that configuration, whose relative
-// paths start at the folder deploy/prometheus, and returns when it is ready.
+// startPrometheus runs Debian's Prometheus with that configuration, whose paths are
+// absolute, and returns when it is ready.
 func startPrometheus(t *testing.T, config string) *prometheus {
 	t.Helper()
 	dir := t.TempDir()
-	// Beside the rules, where the relative paths of a configuration start.
-	for _, pattern := range []string{"prometheus/*.yml"} {
-		files, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range files {
-			content, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(dir, filepath.Base(file)), content, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	file := filepath.Join(dir, "test.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)

@@ -21,7 +21,9 @@ func TestDashboardsFollowGrafanasSchema(t *testing.T) {
 			t.Fatalf("%s: no files: %v", pattern, err)
 		}
 		for _, file := range files {
-			copyFile(t, file, filepath.Join(dir, strings.TrimPrefix(file, "grafana/")))
+			if err := copyInto(file, filepath.Join(dir, strings.TrimPrefix(file, "grafana/"))); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	run := func(args ...string) (string, error) {
@@ -74,19 +76,5 @@ func TestDashboardsFollowGrafanasSchema(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-	}
-}
-
-func copyFile(t *testing.T, from, to string) {
-	t.Helper()
-	content, err := os.ReadFile(from)
-	if err == nil {
-		err = os.MkdirAll(filepath.Dir(to), 0o700)
-	}
-	if err == nil {
-		err = os.WriteFile(to, content, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }

@@ -39,8 +39,7 @@ func startAlertmanager(t *testing.T) (addr string, received <-chan notification)
 	}))
 	t.Cleanup(receiver.Close)
 
-	dir := t.TempDir()
-	config := filepath.Join(dir, "alertmanager.yml")
+	config := filepath.Join(t.TempDir(), "alertmanager.yml")
 	text := fmt.Sprintf(`
 route: {receiver: test, group_by: [alertname, group], group_wait: 100ms, group_interval: 1s, repeat_interval: 1h}
 receivers:
@@ -50,15 +49,22 @@ receivers:
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	addr = freeAddr(t)
+	return runAlertmanager(t, config), notifications
+}
+
+// runAlertmanager runs Debian's Alertmanager with that configuration, and gives its
+// address.
+func runAlertmanager(t *testing.T, config string) string {
+	t.Helper()
+	addr := freeAddr(t)
 	p := start(t, nil, program(t, "prometheus-alertmanager", "prometheus-alertmanager"),
-		"--config.file="+config, "--storage.path="+dir, "--web.listen-address="+addr, "--cluster.listen-address=")
+		"--config.file="+config, "--storage.path="+t.TempDir(), "--web.listen-address="+addr, "--cluster.listen-address=")
 	await(t, "Alertmanager starts", func() error {
 		p.mustRun(t)
 		_, err := get(t.Context(), "http://"+addr+"/-/ready")
 		return err
 	})
-	return addr, notifications
+	return addr
 }
 
 // The whole way: a fault of a running system is found by the shipped rules in a

@@ -1,0 +1,72 @@
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// A real Alertmanager with the shipped configuration keeps quiet about what follows
+// from what it tells, and about nothing else.
+func TestAlertsInhibit(t *testing.T) {
+	t.Parallel()
+	addr := runAlertmanager(t, "alertmanager/alertmanager.yml")
+	const firing = `[
+{"labels": {"alertname": "MailtallyKafkaNotAcknowledging", "severity": "critical", "provider": "resend"}},
+{"labels": {"alertname": "MailtallyConsumerGroupEmpty", "severity": "critical", "group": "mailtally"}},
+{"labels": {"alertname": "MailtallyDatabaseAway", "severity": "critical", "group": "mailtally"}},
+{"labels": {"alertname": "MailtallyConsumerLagGrowing", "severity": "critical", "group": "mailtally"}},
+{"labels": {"alertname": "MailtallyConsumerLagGrowing", "severity": "critical", "group": "other"}},
+{"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "critical", "provider": "resend"}},
+{"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "resend"}},
+{"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "other"}}
+]`
+	want := map[string]bool{ // is it kept quiet?
+		"MailtallyKafkaNotAcknowledging critical resend": false,
+		"MailtallyConsumerGroupEmpty critical mailtally": true,
+		"MailtallyDatabaseAway critical mailtally":       false,
+		"MailtallyConsumerLagGrowing critical mailtally": true,
+		"MailtallyConsumerLagGrowing critical other":     false,
+		"MailtallyWebhooksRefused critical resend":       false,
+		"MailtallyWebhooksRefused warning resend":        true,
+		"MailtallyWebhooksRefused warning other":         false,
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/api/v2/alerts", strings.NewReader(firing))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("the alerts are answered %s", resp.Status)
+	}
+	// Which are quiet is known once they have been routed.
+	await(t, "what is kept quiet", func() error {
+		body, err := get(t.Context(), "http://"+addr+"/api/v2/alerts")
+		if err != nil {
+			return err
+		}
+		var alerts []struct {
+			Labels map[string]string
+			Status struct{ InhibitedBy []string }
+		}
+		if err := json.Unmarshal([]byte(body), &alerts); err != nil {
+			return err
+		}
+		got := make(map[string]bool)
+		for _, a := range alerts {
+			got[a.Labels["alertname"]+" "+a.Labels["severity"]+" "+a.Labels["group"]+a.Labels["provider"]] = len(a.Status.InhibitedBy) > 0
+		}
+		if !maps.Equal(got, want) {
+			return fmt.Errorf("%v, want %v", got, want)
+		}
+		return nil
+	})
+}

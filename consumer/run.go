@@ -103,6 +103,7 @@ func (c *Consumer) Run(ctx context.Context) {
 		c.log.Info("drained: what writers had begun is done, the rest is the group's", "group", c.group, "duration", since(<-stopping))
 	}
 	c.commitLast(ctx)
+	c.client.AllowRebalance() // The loop may have ended before it came to that, and leaving waits for it.
 }
 
 // poll takes what has been fetched and decodes it. While there is something in

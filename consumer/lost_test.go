@@ -75,6 +75,15 @@ func (s *system) remove(partition int32, before int64) {
 	}
 }
 
+// consumes has a member consume and commit all that there is, and stop.
+func (s *system) consumes() *member {
+	s.t.Helper()
+	m := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.committed()
+	m.stop()
+	return m
+}
+
 // Retention removes what the group had not consumed, while the group was away: it
 // is counted once and told once, and the member after the next has nothing to tell.
 func TestLost_WhileTheGroupIsAway(t *testing.T) {
@@ -82,9 +91,7 @@ func TestLost_WhileTheGroupIsAway(t *testing.T) {
 	s := newSystem(t)
 	email := uuid.New()
 	p := s.opens(email, 0, 5)
-	first := s.start(&tracking.Store{Pool: s.pool}, impatient)
-	s.committed()
-	first.stop()
+	first := s.consumes()
 
 	s.opens(email, 5, 7)
 	retention := func(bytes string) {
@@ -105,9 +112,7 @@ func TestLost_WhileTheGroupIsAway(t *testing.T) {
 	}
 	s.opens(email, 12, 3)
 
-	second := s.start(&tracking.Store{Pool: s.pool}, impatient)
-	s.committed()
-	second.stop()
+	second := s.consumes()
 	third := s.start(&tracking.Store{Pool: s.pool}, impatient)
 	s.opens(email, 15, 1)
 	s.committed()
@@ -270,9 +275,7 @@ func TestLost_CountedOnceOverARebalance(t *testing.T) {
 	s := newSystem(t)
 	email := uuid.New()
 	p := s.opens(email, 0, 2)
-	before := s.start(&tracking.Store{Pool: s.pool}, impatient)
-	s.committed()
-	before.stop()
+	before := s.consumes()
 	s.opens(email, 2, 10)
 	s.remove(p, 8)
 
@@ -328,9 +331,7 @@ func TestLost_OffsetsExpired(t *testing.T) {
 		other = uuid.New()
 		q = s.opens(other, 0, 1)
 	}
-	first := s.start(&tracking.Store{Pool: s.pool}, impatient)
-	s.committed()
-	first.stop()
+	first := s.consumes()
 	if said := lines(first, "no committed offset"); len(said) != 0 {
 		t.Errorf("a group that is new to a topic which has everything logged %q", said)
 	}
@@ -339,9 +340,7 @@ func TestLost_OffsetsExpired(t *testing.T) {
 	if _, err := s.admin.DeleteGroup(s.ctx, group); err != nil {
 		t.Fatal(err)
 	}
-	second := s.start(&tracking.Store{Pool: s.pool}, impatient)
-	s.committed()
-	second.stop()
+	second := s.consumes()
 	want := fmt.Sprintf("topic=%s partition=%d offset=9 group=%s", topic, p, group)
 	if got := lines(second, "no committed offset"); len(got) != 1 || got[0] != want {
 		t.Errorf("logged %q, want %q", got, want)

@@ -20,11 +20,7 @@ func startDev(t *testing.T, environ []string, flags ...string) *dev {
 	environ = append([]string{"HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"}, environ...)
 	d := &dev{process: start(t, environ, mailtally, append([]string{"dev"}, flags...)...)}
 	await(t, "mailtally dev starts", func() error {
-		select {
-		case <-d.Done():
-			t.Fatalf("it ended: %v", d.Err())
-		default:
-		}
+		d.mustRun(t)
 		d.environ = make(map[string]string)
 		lines := bufio.NewScanner(strings.NewReader(d.printed()))
 		for lines.Scan() {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // prometheus is a running Prometheus.
@@ -74,24 +73,19 @@ func (p *prometheus) query(t *testing.T, expression string) ([]sample, error) {
 	}
 	samples := make([]sample, len(list))
 	for i, s := range list {
-		samples[i] = sample{s.Metric, s.Value.value}
+		samples[i] = sample{s.Metric, float64(s.Value)}
 	}
 	return samples, nil
 }
 
-// point is a time and a value, as Prometheus' API writes them.
-type point struct {
-	at    time.Time
-	value float64
-}
+// point is the value of a time and a value, as Prometheus' API writes them.
+type point float64
 
 func (p *point) UnmarshalJSON(text []byte) error {
-	var seconds float64
 	var value string
-	if err := json.Unmarshal(text, &[]any{&seconds, &value}); err != nil {
+	if err := json.Unmarshal(text, &[]any{new(float64), &value}); err != nil {
 		return err
 	}
-	p.at = time.UnixMilli(int64(seconds * 1000))
-	_, err := fmt.Sscan(value, &p.value)
+	_, err := fmt.Sscan(value, (*float64)(p))
 	return err
 }

@@ -65,7 +65,7 @@ func (c *Consumer) newBatch(fetches kgo.Fetches, inHand []*batch, records int) *
 			s = b.shares[maphash.Bytes(c.seed, r.Key)%uint64(writers)]
 		}
 		b.bytes += len(r.Value)
-		s.items = append(s.items, newItem(r, keep))
+		s.items = append(s.items, c.newItem(r, keep))
 	})
 	return b
 }

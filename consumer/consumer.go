@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider"
 )
 
 // Store is the tally; [tracking.Store] is the one in use.
@@ -28,9 +29,11 @@ type Options struct {
 	// Kafka says how to reach the brokers: seeds, TLS, SASL.
 	Kafka                         []kgo.Opt
 	Topic, DeadLetterTopic, Group string
-	Store                         Store
-	Registerer                    prometheus.Registerer
-	Logger                        *slog.Logger
+	// Providers are those whose records can be read.
+	Providers  []provider.Provider
+	Store      Store
+	Registerer prometheus.Registerer
+	Logger     *slog.Logger
 	// MaxBatch is the most records that are taken from Kafka at once, and the most
 	// events of a transaction; 10,000 if zero. Under less load batches are as small
 	// as what has come in meanwhile.
@@ -94,6 +97,7 @@ type Consumer struct {
 	topic           string
 	deadLetterTopic string
 	group           string
+	providers       map[string]provider.Provider
 	store           Store
 	maxBatch        int
 	writers         []*writer
@@ -124,6 +128,7 @@ func New(o Options) (*Consumer, error) {
 		topic:           o.Topic,
 		deadLetterTopic: o.DeadLetterTopic,
 		group:           o.Group,
+		providers:       make(map[string]provider.Provider),
 		store:           o.Store,
 		maxBatch:        o.MaxBatch,
 		metrics:         newMetrics(o.Registerer),
@@ -132,6 +137,9 @@ func New(o Options) (*Consumer, error) {
 		assigned:        newAssignment(o.Topic),
 		positions:       positions{of: make(map[int32]*position)},
 		offsets:         newOffsets(),
+	}
+	for _, p := range o.Providers {
+		c.providers[p.Name()] = p
 	}
 	o.Registerer.MustRegister(c.assigned)
 	if c.maxBatch == 0 {

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mailtally/mailtally/tracking"
 )
 
 // DeadLetterMaxBytes is what the dead-letter topic's max.message.bytes should be:
@@ -35,10 +36,10 @@ func (c *Consumer) deadLetter(ctx context.Context, items []*item) (done int, err
 	for n := range results {
 		if errors.Is(results[n].Err, kerr.MessageTooLarge) {
 			// The topic takes no record of that size: where it lies is said all the same.
-			brief := results[n].Record
+			brief := readRecord(results[n].Record)
 			brief.Value = nil
-			brief.Headers = append(brief.Headers, kgo.RecordHeader{Key: "value-omitted", Value: []byte("larger than this topic's max.message.bytes")})
-			results[n] = c.client.ProduceSync(ctx, brief)[0]
+			brief.DeadLetter.ValueOmitted = "larger than this topic's max.message.bytes"
+			results[n] = c.client.ProduceSync(ctx, c.kafkaLetter(&brief))[0]
 		}
 	}
 	if err := results.FirstErr(); err != nil {
@@ -59,23 +60,22 @@ func (c *Consumer) deadLetter(ctx context.Context, items []*item) (done int, err
 	return len(items), nil
 }
 
-// added are the headers of a dead letter that its record did not have; one that
-// was put back from there, and is dropped again, has only the newest.
-var added = []string{"reason", "detail", "source-topic", "source-partition", "source-offset", "value-omitted"}
-
+// letter is the dead letter of an item: its record as it was, and why and where it was
+// dropped. One that was put back from among the dead letters has only the newest.
 func (c *Consumer) letter(i *item) *kgo.Record {
-	r := i.record
-	headers := slices.DeleteFunc(slices.Clone(r.Headers), func(h kgo.RecordHeader) bool { return slices.Contains(added, h.Key) })
-	return &kgo.Record{
-		Topic: c.deadLetterTopic,
-		Key:   r.Key,
-		Value: r.Value,
-		Headers: append(headers,
-			kgo.RecordHeader{Key: "reason", Value: []byte(i.why.Reason)},
-			kgo.RecordHeader{Key: "detail", Value: []byte(i.why.Detail)},
-			kgo.RecordHeader{Key: "source-topic", Value: []byte(r.Topic)},
-			kgo.RecordHeader{Key: "source-partition", Value: strconv.AppendInt(nil, int64(r.Partition), 10)},
-			kgo.RecordHeader{Key: "source-offset", Value: strconv.AppendInt(nil, r.Offset, 10)},
-		),
+	letter := readRecord(i.record)
+	letter.DeadLetter = &tracking.DeadLetter{
+		Reason: i.why.Reason, Detail: i.why.Detail,
+		Source: &tracking.Source{Topic: i.record.Topic, Partition: i.record.Partition, Offset: i.record.Offset},
 	}
+	return c.kafkaLetter(&letter)
+}
+
+func (c *Consumer) kafkaLetter(letter *tracking.Record) *kgo.Record {
+	pairs := letter.Headers()
+	headers := make([]kgo.RecordHeader, len(pairs))
+	for i, h := range pairs {
+		headers[i] = kgo.RecordHeader(h)
+	}
+	return &kgo.Record{Topic: c.deadLetterTopic, Key: letter.Key, Value: letter.Value, Headers: headers}
 }

@@ -24,16 +24,20 @@ type item struct {
 
 // newItem reads what a record says. The record of an event is let go, unless
 // keep: it is several times as large as the event.
-func newItem(r *kgo.Record, keep bool) item {
+func (c *Consumer) newItem(r *kgo.Record, keep bool) item {
 	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: len(r.Value)}
-	provider, webhookID, receivedAt := readHeaders(r)
-	i.received = receivedAt
+	travelled := readRecord(r)
+	// Where nobody says when a webhook was received, the record's own time is the best
+	// there is.
+	i.received = travelled.ReceivedAt
+	if i.received.IsZero() {
+		i.received = r.Timestamp
+	}
 	var err error
-	switch provider {
-	case tracking.Resend:
-		i.event, err = tracking.DecodeResend(webhookID, receivedAt, r.Value)
-	default:
-		err = &tracking.DropError{Reason: tracking.NoProvider, Detail: "no header provider with a known value"}
+	if p := c.providers[travelled.Provider]; p != nil {
+		i.event, err = p.Decode(&travelled, i.received)
+	} else {
+		err = &tracking.DropError{Reason: tracking.NoProvider, Detail: "no header names a known provider"}
 	}
 	if !errors.As(err, &i.why) && !keep {
 		i.record = nil
@@ -47,21 +51,11 @@ func (i *item) before(j *item) bool {
 	return cmp.Or(cmp.Compare(i.epoch, j.epoch), cmp.Compare(i.offset, j.offset)) < 0
 }
 
-// readHeaders reads what the producer wrote. Where it does not say when a
-// webhook was received, the record's own time is the best there is.
-func readHeaders(r *kgo.Record) (provider, webhookID string, receivedAt time.Time) {
-	receivedAt = r.Timestamp
+// readRecord is what travelled in r.
+func readRecord(r *kgo.Record) tracking.Record {
+	travelled := tracking.Record{Key: r.Key, Value: r.Value}
 	for _, h := range r.Headers {
-		switch h.Key {
-		case "provider":
-			provider = string(h.Value)
-		case "webhook-id":
-			webhookID = string(h.Value)
-		case "received-at":
-			if t, err := time.Parse(time.RFC3339Nano, string(h.Value)); err == nil {
-				receivedAt = t
-			}
-		}
+		travelled.SetHeader(h.Key, h.Value)
 	}
-	return provider, webhookID, receivedAt
+	return travelled
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/mailtally/mailtally/internal/localkafka"
 	"github.com/mailtally/mailtally/internal/testpg"
 	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider/all"
 )
 
 func TestMain(m *testing.M) {
@@ -125,7 +126,7 @@ func (s *system) start(store consumer.Store, change ...func(*consumer.Options)) 
 	m := &member{reg: prometheus.NewPedanticRegistry(), logs: new(logs)}
 	options := consumer.Options{
 		Kafka: []kgo.Opt{kgo.SeedBrokers(s.broker.Addr())}, Topic: topic, DeadLetterTopic: deadLetter, Group: group,
-		Store: store, Registerer: m.reg, Logger: slog.New(slog.NewTextHandler(m.logs, nil)),
+		Providers: all.Providers(), Store: store, Registerer: m.reg, Logger: slog.New(slog.NewTextHandler(m.logs, nil)),
 	}
 	for _, f := range change {
 		f(&options)

@@ -11,20 +11,20 @@ const firstRead = 4 << 10
 
 var errNoRoom = errors.New("too many webhooks are waiting for Kafka")
 
-// readBody reads the body. Its memory grows with what arrives, not with what is
+// readBody reads the body, of limit bytes at the most. Its memory grows with what arrives, not with what is
 // announced, and is taken from room beforehand: the sender is not yet known, so
 // to say much and send little must not keep others out.
 //
 // The error is [errNoRoom], a *[http.MaxBytesError], or of the connection.
-func readBody(w http.ResponseWriter, r *http.Request, room *share) ([]byte, error) {
+func readBody(w http.ResponseWriter, r *http.Request, limit int64, room *share) ([]byte, error) {
 	most := r.ContentLength
-	if most > maxBody {
-		return nil, &http.MaxBytesError{Limit: maxBody}
+	if most > limit {
+		return nil, &http.MaxBytesError{Limit: limit}
 	}
 	if most < 0 { // it does not say
-		most = maxBody
+		most = limit
 	}
-	if !room.grow(heldPerRequest) {
+	if !room.grow(heldPerRecord) {
 		return nil, errNoRoom
 	}
 	body := http.MaxBytesReader(w, r.Body, most)

@@ -3,13 +3,12 @@
 //
 // # Guarantees
 //
-//   - A 2xx is answered only after Kafka has acknowledged the record, with
-//     acks=all and an idempotent producer: what was accepted is on all in-sync
-//     replicas. (A webhook that is ignored has no record.)
-//   - Nothing unsigned gets further than the signature check, which is over the
-//     raw bytes and in constant time.
-//   - Every other answer tells the provider to send again, but for what will
-//     never be right: too large, not a POST.
+//   - A 200 is answered only after Kafka has acknowledged the record of each of the
+//     request's events, with acks=all and an idempotent producer: what was accepted is
+//     on all in-sync replicas. (An event that is ignored has no record.)
+//   - Nothing gets further than its provider's proof that it sent it.
+//   - Every other answer has the provider send again, but for what will never be
+//     right: too large, not a POST.
 //   - Memory is bounded, however many requests wait for a Kafka that is away.
 //   - Neither a body nor a secret is ever logged.
 package producer

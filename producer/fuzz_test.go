@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider"
 )
 
 // serve calls the handler without a connection, and returns the status.
@@ -40,7 +40,7 @@ func FuzzHandler(f *testing.F) {
 
 	g := newGateway(f, gatewayOptions{now: func() time.Time { return now }})
 	handler := g.producer.Handler()
-	secrets := parseSecrets(f, testSecret)
+	resends := endpoint(f, testSecret)
 	f.Fuzz(func(t *testing.T, id, timestamp, signatures string, body []byte, sign, chunked bool) {
 		r := httptest.NewRequest(http.MethodPost, "/webhooks/resend", bytes.NewReader(body))
 		if chunked {
@@ -57,20 +57,22 @@ func FuzzHandler(f *testing.F) {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)
 
-		sig, err := readSignature(r.Header)
-		right := err == nil && sig.fresh(now) == nil
-		_, _, err = tracking.RouteResend(body)
+		err := resends.Admit(r.Header, now)
+		admitted := err == nil
+		if admitted {
+			_, err = resends.Open(t.Context(), provider.Request{Header: r.Header, Body: body})
+		}
 		switch status := w.Code; {
-		case !right:
+		case !admitted:
 			if status != http.StatusUnauthorized {
 				t.Errorf("answered %d to one that is not signed now", status)
 			}
-		case len(body) > maxBody:
+		case len(body) > provider.MaxValue:
 			if status != http.StatusRequestEntityTooLarge {
 				t.Errorf("answered %d to %d bytes", status, len(body))
 			}
-		case sign && id != "" && len(body) > 0 || sig.matches(secrets, body):
-			if status != http.StatusNoContent {
+		case sign && id != "" && len(body) > 0 || err == nil:
+			if status != http.StatusOK {
 				t.Errorf("answered %d to one that is signed rightly (%v)", status, err)
 			}
 		case status != http.StatusUnauthorized:

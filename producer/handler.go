@@ -4,159 +4,180 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// Handler serves POST /webhooks/resend, and nothing else. The server it runs in
-// bounds the headers (MaxHeaderBytes) and the time they and the body may take
-// (ReadTimeout); its WriteTimeout is longer than that and the PublishTimeout
-// together, or the provider never gets a late answer.
+// Handler serves POST /webhooks/{provider} for each provider that has an endpoint, and
+// nothing else. The server it runs in bounds the headers (MaxHeaderBytes) and the time
+// they and the body may take (ReadTimeout); its WriteTimeout is longer than that and
+// the PublishTimeout together, or the provider never gets a late answer.
 func (p *Producer) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /webhooks/resend", p.serveResend)
+	for _, e := range p.endpoints {
+		g := &gate{p, e, p.metrics.webhooks[e.Name()]}
+		mux.HandleFunc("POST /webhooks/"+e.Name(), g.serve)
+	}
 	return mux
 }
 
-// serveResend answers a webhook:
+// gate is where one provider's webhooks come in.
+type gate struct {
+	*Producer
+	endpoint provider.Endpoint
+	webhooks map[result]prometheus.Counter
+}
+
+// serve answers a request:
 //
-//	204  its record is on all in-sync replicas; or it is of a type that is not
-//	     tracked; or it cannot be read and is in the dead-letter topic, as the
-//	     provider's sending it again would not mend it
-//	401  it is not signed, not rightly, or not now
+//	200  all its events are on all in-sync replicas, those that cannot be read in the
+//	     dead-letter topic, as the provider's sending them again would not mend them;
+//	     events of types that are not tracked are left out, and there may be none at all
+//	401  nothing proves that the provider sent it, or sent it now
 //	408  its body did not arrive
-//	413  its body is larger than 256 KiB
+//	413  its body is larger than the provider's limit
 //	503  Kafka has not acknowledged it in time, or too many wait for Kafka:
 //	     send it again
-func (p *Producer) serveResend(w http.ResponseWriter, r *http.Request) {
-	result, refusal := p.receive(w, r)
-	p.metrics.webhooks[result].Inc()
-	if refusal == nil {
-		w.WriteHeader(http.StatusNoContent)
+//
+// or what else has its provider do what these ask for. Each event counts by its own
+// result, and a request without one as ignored.
+func (g *gate) serve(w http.ResponseWriter, r *http.Request) {
+	room := share{of: &g.held}
+	defer room.giveBack()
+	c, refused := g.receive(w, r, &room)
+	if refused == nil && len(c.records) > 0 {
+		if err := g.publish(c.records); err != nil {
+			refused = sendAgain(err)
+		}
+	}
+	if refused != nil {
+		g.refuse(w, refused, max(1, len(c.records)))
 		return
 	}
-	if refusal.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "5")
-		p.log.Warn("webhook answered 503: the provider sends it again", "reason", string(result), "error", refusal.cause)
-	} else {
-		p.log.Info("webhook refused", "reason", string(result), "error", refusal.text)
-	}
-	http.Error(w, refusal.text, refusal.status)
+	g.count(c)
+	w.WriteHeader(http.StatusOK)
 }
 
-// refusal is an answer other than 2xx, and how it is counted. Its text is public,
-// and quotes nothing of the request.
+// refusal is an answer other than 200, and how it is counted.
 type refusal struct {
 	result result
-	status int
-	text   string
-	cause  error // of what is no fault of the sender's
+	*provider.Refusal
 }
 
-var (
-	notSigned    = refusal{result: unauthorized, status: http.StatusUnauthorized, text: "no signature matches"}
-	bodyTooLarge = refusal{result: tooLarge, status: http.StatusRequestEntityTooLarge, text: fmt.Sprintf("the body is larger than %d bytes", maxBody)}
-	// Not "unavailable": anybody can leave a body out, and it is no fault of ours.
-	bodyMissing = refusal{result: unauthorized, status: http.StatusRequestTimeout, text: "the body did not arrive whole"}
-)
+// Not "unavailable": anybody can leave a body out, and it is no fault of ours.
+var bodyMissing = &refusal{unauthorized, &provider.Refusal{Status: http.StatusRequestTimeout, Text: "the body did not arrive whole"}}
 
 func sendAgain(cause error) *refusal {
-	return &refusal{unavailable, http.StatusServiceUnavailable, "not stored: send it again", cause}
+	return &refusal{unavailable, &provider.Refusal{Status: http.StatusServiceUnavailable, Text: "not stored: send it again", Cause: cause}}
 }
 
-// receive checks a webhook and sees it into Kafka.
-func (p *Producer) receive(w http.ResponseWriter, r *http.Request) (result, *refusal) {
-	room := share{of: &p.held}
-	defer room.giveBack()
-	hook, refusal := p.authenticate(w, r, &room)
-	if refusal != nil {
-		return refusal.result, refusal
+// refusedBy is a provider's refusal.
+func refusedBy(err error) *refusal {
+	var r *provider.Refusal
+	switch {
+	case !errors.As(err, &r):
+		return sendAgain(err)
+	case r.Status >= http.StatusInternalServerError:
+		return &refusal{unavailable, r}
+	case r.Status == http.StatusRequestEntityTooLarge:
+		return &refusal{tooLarge, r}
 	}
-	record, verdict, reason := p.record(hook)
-	if record == nil {
-		return verdict, nil
-	}
-	if err := p.publish(record); err != nil {
-		return unavailable, sendAgain(fmt.Errorf("write to topic %q: %w", record.Topic, err))
-	}
-	if verdict == malformed {
-		p.log.Info("webhook dropped to the dead-letter topic", "reason", string(reason),
-			"topic", record.Topic, "partition", record.Partition, "offset", record.Offset)
-	}
-	return verdict, nil
+	return &refusal{unauthorized, r}
 }
 
-// webhook is one whose signature is right.
-type webhook struct {
-	signature
-	body       []byte
-	receivedAt time.Time
+// refuse answers a request, which had so many events as far as is known.
+func (g *gate) refuse(w http.ResponseWriter, r *refusal, events int) {
+	g.webhooks[r.result].Add(float64(events))
+	log := g.log.With("provider", g.endpoint.Name())
+	if r.result == unavailable {
+		w.Header().Set("Retry-After", "5")
+		log.Warn("webhook answered 503: the provider sends it again", "reason", string(r.result), "error", r.Cause)
+	} else {
+		log.Info("webhook refused", "reason", string(r.result), "error", r.Text)
+	}
+	if r.Challenge != "" {
+		w.Header().Set("WWW-Authenticate", r.Challenge)
+	}
+	http.Error(w, r.Text, r.Status)
 }
 
-// authenticate reads a webhook and checks its signature. What it keeps in memory
-// it takes from room.
-func (p *Producer) authenticate(w http.ResponseWriter, r *http.Request, room *share) (webhook, *refusal) {
-	receivedAt := p.now()
-	sig, err := readSignature(r.Header)
-	if err == nil {
-		err = sig.fresh(receivedAt)
-	}
-	if err != nil {
-		return webhook{}, &refusal{result: unauthorized, status: http.StatusUnauthorized, text: err.Error()}
-	}
+// content is what a request holds.
+type content struct {
+	records []*kgo.Record
+	reasons []tracking.Reason // why a record is a dead letter; empty for one that is none
+	ignored int               // events of types that are not tracked
+}
 
-	body, err := readBody(w, r, room)
+// receive reads a request, has its provider prove it and cut it into events, and makes
+// their records. What it keeps in memory it takes from room.
+func (g *gate) receive(w http.ResponseWriter, r *http.Request, room *share) (c content, _ *refusal) {
+	receivedAt := g.now()
+	if err := g.endpoint.Admit(r.Header, receivedAt); err != nil {
+		return c, refusedBy(err)
+	}
+	body, err := readBody(w, r, g.endpoint.Limit(), room)
 	var overrun *http.MaxBytesError
 	switch {
 	case errors.Is(err, errNoRoom):
-		return webhook{}, sendAgain(err)
+		return c, sendAgain(err)
 	case errors.As(err, &overrun):
-		return webhook{}, &bodyTooLarge
+		return c, &refusal{tooLarge, &provider.Refusal{Status: http.StatusRequestEntityTooLarge, Text: fmt.Sprintf("the body is larger than %d bytes", g.endpoint.Limit())}}
 	case err != nil:
-		return webhook{}, &bodyMissing
-	case !sig.matches(p.secrets, body):
-		return webhook{}, &notSigned
+		return c, bodyMissing
 	}
-	return webhook{sig, body, receivedAt}, nil
+	hooks, err := g.endpoint.Open(r.Context(), provider.Request{Header: r.Header, Body: body, ReceivedAt: receivedAt})
+	if err != nil {
+		return c, refusedBy(err)
+	}
+	for hook := range hooks {
+		if hook.Drop != nil && hook.Drop.Reason == tracking.Untracked {
+			c.ignored++
+			continue
+		}
+		if len(c.records) > 0 && !room.grow(heldPerRecord) { // the first one's is taken
+			return c, sendAgain(errNoRoom)
+		}
+		record := tracking.Record{Provider: g.endpoint.Name(), EventID: hook.EventID, SentAt: hook.SentAt, ReceivedAt: receivedAt, Value: hook.Value}
+		topic, reason := g.topic, tracking.Reason("")
+		if hook.Drop == nil {
+			record.Key = []byte(hook.EmailID.String())
+		} else {
+			topic, reason = g.deadLetterTopic, hook.Drop.Reason
+			record.DeadLetter = &tracking.DeadLetter{Reason: reason, Detail: hook.Drop.Detail}
+		}
+		c.records = append(c.records, kafkaRecord(topic, &record))
+		c.reasons = append(c.reasons, reason)
+	}
+	return c, nil
 }
 
-var provider = []byte(tracking.Resend) // never written to
+func kafkaRecord(topic string, r *tracking.Record) *kgo.Record {
+	pairs := r.Headers()
+	headers := make([]kgo.RecordHeader, len(pairs))
+	for i, h := range pairs {
+		headers[i] = kgo.RecordHeader(h)
+	}
+	return &kgo.Record{Topic: topic, Key: r.Key, Value: r.Value, Headers: headers}
+}
 
-// record makes a webhook's record, and says how to count the webhook once that
-// is in Kafka, and why it is to be a dead letter, if it is. There is none for a
-// webhook that is ignored.
-func (p *Producer) record(hook webhook) (*kgo.Record, result, tracking.Reason) {
-	// All that goes with the body is one piece of memory.
-	text := make([]byte, 0, len(hook.id)+len(hook.timestamp)+len(time.RFC3339Nano)+36) // a UUID has 36
-	value := func(longer []byte) []byte {
-		added := longer[len(text):len(longer):len(longer)]
-		text = longer
-		return added
+// count counts what is stored by now.
+func (g *gate) count(c content) {
+	for i, reason := range c.reasons {
+		if reason == "" {
+			g.webhooks[accepted].Inc()
+			continue
+		}
+		g.webhooks[malformed].Inc()
+		r := c.records[i]
+		g.log.Info("webhook dropped to the dead-letter topic", "provider", g.endpoint.Name(), "reason", string(reason),
+			"topic", r.Topic, "partition", r.Partition, "offset", r.Offset)
 	}
-	// One statement each: within one, text might be read before it is longer.
-	id := value(append(text, hook.id...))
-	timestamp := value(append(text, hook.timestamp...))
-	receivedAt := value(hook.receivedAt.UTC().AppendFormat(text, time.RFC3339Nano))
-	headers := make([]kgo.RecordHeader, 0, 6)
-	headers = append(headers,
-		kgo.RecordHeader{Key: "provider", Value: provider},
-		kgo.RecordHeader{Key: "webhook-id", Value: id},
-		kgo.RecordHeader{Key: "webhook-timestamp", Value: timestamp},
-		kgo.RecordHeader{Key: "received-at", Value: receivedAt},
-	)
-	_, emailID, err := tracking.RouteResend(hook.body)
-	var drop *tracking.DropError
-	switch {
-	case errors.As(err, &drop) && drop.Reason == tracking.Untracked:
-		return nil, ignored, drop.Reason
-	case errors.As(err, &drop):
-		return &kgo.Record{Topic: p.deadLetterTopic, Value: hook.body, Headers: append(headers,
-			kgo.RecordHeader{Key: "reason", Value: []byte(drop.Reason)},
-			kgo.RecordHeader{Key: "detail", Value: []byte(drop.Detail)},
-		)}, malformed, drop.Reason
+	if len(c.records) == 0 {
+		c.ignored = max(1, c.ignored)
 	}
-	return &kgo.Record{Topic: p.topic, Key: value(append(text, emailID.String()...)), Value: hook.body, Headers: headers}, accepted, ""
+	g.webhooks[ignored].Add(float64(c.ignored))
 }

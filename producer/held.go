@@ -10,8 +10,8 @@ type held struct {
 	bytes atomic.Int64
 }
 
-// heldPerRequest is what a webhook takes at the least, for all that surrounds its body.
-const heldPerRequest = 2 << 10
+// heldPerRecord is what an event takes at the least, for all that surrounds its value.
+const heldPerRecord = 2 << 10
 
 // take reserves n bytes, or says that there is no room. It never goes beyond the
 // limit, even for a moment: one that does not fit keeps out none that does.

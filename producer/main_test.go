@@ -20,6 +20,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mailtally/mailtally/internal/localkafka"
+	"github.com/mailtally/mailtally/tracking/provider"
+	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,6 +54,7 @@ type gatewayOptions struct {
 	publishTimeout time.Duration
 	readTimeout    time.Duration
 	now            func() time.Time
+	others         []provider.Endpoint // beside Resend's
 }
 
 // newGateway starts a gateway. At the test's end it is stopped, nothing may be
@@ -88,7 +91,7 @@ func newGateway(t testing.TB, o gatewayOptions) *gateway {
 		},
 		Topic:           topic,
 		DeadLetterTopic: deadLetterTopic,
-		Secrets:         parseSecrets(t, o.secrets...),
+		Endpoints:       append([]provider.Endpoint{endpoint(t, o.secrets...)}, o.others...),
 		Registerer:      g.registry,
 		Logger:          log,
 		PublishTimeout:  o.publishTimeout,
@@ -219,18 +222,23 @@ func (g *gateway) want(status int, hook sentWebhook) {
 	}
 }
 
-// wantCounts fails the test unless exactly these results have been counted.
+// wantCounts fails the test unless exactly these results have been counted for Resend.
 func (g *gateway) wantCounts(want map[result]int) {
 	g.t.Helper()
-	for r, n := range g.counts() {
+	g.wantCountsOf(resend.Name, want)
+}
+
+func (g *gateway) wantCountsOf(provider string, want map[result]int) {
+	g.t.Helper()
+	for r, n := range g.counts(provider) {
 		if n != want[r] {
 			g.t.Errorf("%s counted %d times, want %d", r, n, want[r])
 		}
 	}
 }
 
-// counts reads mailtally_webhooks_total as Prometheus does.
-func (g *gateway) counts() map[result]int {
+// counts reads a provider's mailtally_webhooks_total as Prometheus does.
+func (g *gateway) counts(provider string) map[result]int {
 	g.t.Helper()
 	counts := make(map[result]int)
 	for _, m := range gather(g.t, g.registry, "mailtally_webhooks_total").GetMetric() {
@@ -238,10 +246,12 @@ func (g *gateway) counts() map[result]int {
 		for _, l := range m.GetLabel() {
 			labels[l.GetName()] = l.GetValue()
 		}
-		if len(labels) != 2 || labels["provider"] != "resend" {
+		if len(labels) != 2 {
 			g.t.Errorf("mailtally_webhooks_total has labels %v", labels)
 		}
-		counts[result(labels["result"])] = int(m.GetCounter().GetValue())
+		if labels["provider"] == provider {
+			counts[result(labels["result"])] = int(m.GetCounter().GetValue())
+		}
 	}
 	return counts
 }

@@ -4,25 +4,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
-	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// result is what became of a webhook: a closed set, which labels a metric. What is
+// result is what became of an event, or of a request: a closed set, which labels a metric. What is
 // no POST to the webhooks' path (404, 405), or no HTTP, is no webhook, and is not
 // counted.
 type result string
 
 const (
 	accepted     result = "accepted"     // in Kafka
-	ignored      result = "ignored"      // of a type that is not tracked
-	unauthorized result = "unauthorized" // unsigned, forged, stale (401), or the body did not come (408): nothing shows that a provider sent it
+	ignored      result = "ignored"      // of a type that is not tracked, or a request without an event
+	unauthorized result = "unauthorized" // not proved to be the provider's (401), or the body did not come (408)
 	malformed    result = "malformed"    // unreadable, in the dead-letter topic
 	tooLarge     result = "too_large"
 	unavailable  result = "unavailable" // Kafka did not take it in time, or too much waits for it
 )
 
 type metrics struct {
-	webhooks map[result]prometheus.Counter
+	webhooks map[string]map[result]prometheus.Counter // by provider
 	publish  prometheus.Histogram
 }
 
@@ -32,23 +32,26 @@ type metrics struct {
 // PublishTimeout ends it after 8 s.
 var publishBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
-func newMetrics(reg prometheus.Registerer) *metrics {
+func newMetrics(reg prometheus.Registerer, endpoints []provider.Endpoint) *metrics {
 	webhooks := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "mailtally_webhooks_total",
-		Help: "Webhooks answered, by result. 204: accepted (in Kafka), ignored (of a type that is not tracked), malformed (in the dead-letter topic). Refused: unauthorized (401, or 408 without a body), too_large (413), unavailable (503: Kafka did not take it, and the provider sends it again).",
+		Help: "Webhooks answered, by result, each event of a request by its own. 200: accepted (in Kafka), ignored (of a type that is not tracked, or a request without an event), malformed (in the dead-letter topic). Refused: unauthorized (401, or 408 without a body), too_large (413), unavailable (503: Kafka did not take it, and the provider sends it again).",
 	}, []string{"provider", "result"})
 	m := &metrics{
-		webhooks: make(map[result]prometheus.Counter),
+		webhooks: make(map[string]map[result]prometheus.Counter),
 		publish: promauto.With(reg).NewHistogram(prometheus.HistogramOpts{
 			Name:                           "mailtally_publish_duration_seconds",
-			Help:                           "Time until all in-sync replicas had acknowledged a webhook's record, a dead letter's too. One that was not acknowledged in time counts as unavailable in mailtally_webhooks_total instead.",
+			Help:                           "Time until all in-sync replicas had acknowledged all records of a request, dead letters too. One that was not acknowledged in time counts as unavailable in mailtally_webhooks_total instead.",
 			Buckets:                        publishBuckets,
 			NativeHistogramBucketFactor:    1.1,
 			NativeHistogramMaxBucketNumber: 160,
 		}),
 	}
-	for _, r := range []result{accepted, ignored, unauthorized, malformed, tooLarge, unavailable} {
-		m.webhooks[r] = webhooks.WithLabelValues(tracking.Resend, string(r))
+	for _, e := range endpoints {
+		m.webhooks[e.Name()] = make(map[result]prometheus.Counter)
+		for _, r := range []result{accepted, ignored, unauthorized, malformed, tooLarge, unavailable} {
+			m.webhooks[e.Name()][r] = webhooks.WithLabelValues(e.Name(), string(r))
+		}
 	}
 	return m
 }

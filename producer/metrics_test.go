@@ -12,11 +12,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/mailtally/mailtally/tracking/provider"
+	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
 func TestMetricsExistFromTheStart(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
-	counts := g.counts()
+	counts := g.counts(resend.Name)
 	for _, r := range []result{"accepted", "ignored", "unauthorized", "malformed", "too_large", "unavailable"} {
 		if n, ok := counts[r]; !ok || n != 0 {
 			t.Errorf("mailtally_webhooks_total{result=%q}: %d, %t", r, n, ok)
@@ -54,11 +57,11 @@ func TestMetricsCountEachResult(t *testing.T) {
 		hook      sentWebhook
 		published int // in all, after it
 	}{
-		{accepted, http.StatusNoContent, sentWebhook{}, 1},
-		{ignored, http.StatusNoContent, sentWebhook{body: contactCreated}, 1},
+		{accepted, http.StatusOK, sentWebhook{}, 1},
+		{ignored, http.StatusOK, sentWebhook{body: contactCreated}, 1},
 		{unauthorized, http.StatusUnauthorized, sentWebhook{secret: otherSecret}, 1},
-		{malformed, http.StatusNoContent, sentWebhook{body: []byte("[]")}, 2},
-		{tooLarge, http.StatusRequestEntityTooLarge, sentWebhook{body: bodyOfSize(maxBody + 1)}, 2},
+		{malformed, http.StatusOK, sentWebhook{body: []byte("[]")}, 2},
+		{tooLarge, http.StatusRequestEntityTooLarge, sentWebhook{body: bodyOfSize(provider.MaxValue + 1)}, 2},
 	}
 	want := make(map[result]int)
 	for _, step := range steps {
@@ -86,8 +89,8 @@ func TestMetricsCountEachResult(t *testing.T) {
 // Whatever is sent, no series is made: the label sets are closed.
 func TestHostileInputMakesNoSeries(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
-	g.want(http.StatusNoContent, sentWebhook{})
-	g.want(http.StatusNoContent, sentWebhook{body: []byte("{}")})
+	g.want(http.StatusOK, sentWebhook{})
+	g.want(http.StatusOK, sentWebhook{body: []byte("{}")})
 	before := series(t, g.registry)
 	handler := g.producer.Handler()
 	for i := range 10_000 {
@@ -116,7 +119,7 @@ func TestHostileInputMakesNoSeries(t *testing.T) {
 	if after := series(t, g.registry); after != before {
 		t.Errorf("%d series, before it were %d", after, before)
 	}
-	if n := g.counts(); n[accepted] != 1 || n[unavailable] != 0 || n[malformed] != 67 || n[ignored]+n[malformed]+n[unauthorized] != 10_001 {
+	if n := g.counts(resend.Name); n[accepted] != 1 || n[unavailable] != 0 || n[malformed] != 67 || n[ignored]+n[malformed]+n[unauthorized] != 10_001 {
 		t.Errorf("counted %v", n)
 	}
 }
@@ -130,7 +133,7 @@ func TestPublishDuration(t *testing.T) {
 	sent := time.Now()
 	go func() {
 		defer close(answered)
-		g.want(http.StatusNoContent, sentWebhook{})
+		g.want(http.StatusOK, sentWebhook{})
 	}()
 	wait(t, "a produce request", kafka.arrived, 1)
 	arrived := time.Now()
@@ -161,7 +164,7 @@ func TestPublishDuration(t *testing.T) {
 // Two producers in one process, as in tests and in mailtally dev.
 func TestTwoProducers(t *testing.T) {
 	one, other := newGateway(t, gatewayOptions{}), newGateway(t, gatewayOptions{secrets: []string{otherSecret}})
-	one.want(http.StatusNoContent, sentWebhook{})
+	one.want(http.StatusOK, sentWebhook{})
 	other.want(http.StatusUnauthorized, sentWebhook{})
 	one.wantCounts(map[result]int{accepted: 1})
 	other.wantCounts(map[result]int{unauthorized: 1})

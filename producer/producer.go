@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mailtally/mailtally/tracking/provider"
 )
 
 // Options of a [Producer]. Required but for PublishTimeout.
@@ -20,8 +21,9 @@ type Options struct {
 	// Kafka says how to reach the brokers: seeds, TLS, SASL.
 	Kafka                  []kgo.Opt
 	Topic, DeadLetterTopic string
-	// Secrets are Resend's; more than one while rotating. None is an error.
-	Secrets    []Secret
+	// Endpoints are those of the providers that are served, each of another one; one or
+	// more.
+	Endpoints  []provider.Endpoint
 	Registerer prometheus.Registerer
 	// Logger gets a line for each webhook that is refused or dropped. Anybody may
 	// send those, so its handler should limit them.
@@ -33,9 +35,6 @@ type Options struct {
 
 const (
 	defaultPublishTimeout = 8 * time.Second
-
-	// maxBody is the most a webhook may have: real ones have about 1 KiB.
-	maxBody = 256 << 10
 
 	// maxHeld bounds the bodies that are being read or wait for their answer, in
 	// bytes, and again those that kgo holds on to (which may outlast the answer,
@@ -49,34 +48,27 @@ type Producer struct {
 	client          *kgo.Client
 	topic           string
 	deadLetterTopic string
-	secrets         []Secret
+	endpoints       []provider.Endpoint
 	publishTimeout  time.Duration
 	metrics         *metrics
 	log             *slog.Logger
 	held            held
-	pending         sync.Pool // of *pending
 	now             func() time.Time
 }
 
 // New makes a Producer. It connects when it first has to.
 func New(o Options) (*Producer, error) {
-	if len(o.Secrets) == 0 {
-		return nil, errors.New("producer: no secret to check signatures with")
-	}
-	for _, s := range o.Secrets {
-		if s.sign == nil {
-			return nil, errors.New("producer: an empty secret: anybody could sign with it")
-		}
+	if len(o.Endpoints) == 0 {
+		return nil, errors.New("producer: no provider is configured")
 	}
 	p := &Producer{
 		topic:           o.Topic,
 		deadLetterTopic: o.DeadLetterTopic,
-		secrets:         o.Secrets,
+		endpoints:       o.Endpoints,
 		publishTimeout:  o.PublishTimeout,
-		metrics:         newMetrics(o.Registerer),
+		metrics:         newMetrics(o.Registerer, o.Endpoints),
 		log:             o.Logger,
 		held:            held{limit: maxHeld},
-		pending:         sync.Pool{New: func() any { return newPending() }},
 		now:             time.Now,
 	}
 	if p.publishTimeout == 0 {
@@ -95,7 +87,7 @@ func New(o Options) (*Producer, error) {
 		kgo.ProducerLinger(time.Millisecond),
 		kgo.RecordDeliveryTimeout(max(p.publishTimeout, time.Second)), // kgo takes no less
 		kgo.MaxBufferedBytes(maxHeld),
-		kgo.MaxBufferedRecords(maxHeld/heldPerRequest), // a limit that is never met first
+		kgo.MaxBufferedRecords(maxHeld/heldPerRecord), // a limit that is never met first
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("producer: %w", err)
@@ -108,44 +100,36 @@ func New(o Options) (*Producer, error) {
 // counts it once.
 var errNotAcknowledged = errors.New("not acknowledged in time")
 
-// pending awaits one acknowledgement at a time, and is used again for another.
-type pending struct {
-	acknowledged chan error
-	promise      func(*kgo.Record, error) // sends it
-	timeout      *time.Timer
-}
-
-func newPending() *pending {
-	p := &pending{acknowledged: make(chan error, 1), timeout: time.NewTimer(0)}
-	p.promise = func(_ *kgo.Record, err error) { p.acknowledged <- err }
-	return p
-}
-
-// publish returns nil when all in-sync replicas have the record. It does not
+// publish returns nil when all in-sync replicas have all of records. It does not
 // end with the request: a client that hangs up has its webhook written all the
 // same, and the metrics say what became of it.
-func (p *Producer) publish(record *kgo.Record) error {
+func (p *Producer) publish(records []*kgo.Record) error {
 	start := time.Now()
-	w := p.pending.Get().(*pending)
-	w.timeout.Reset(p.publishTimeout)
-	p.client.TryProduce(context.Background(), record, w.promise)
-	select {
-	case err := <-w.acknowledged:
-		w.timeout.Stop()
-		p.pending.Put(w)
-		if err == nil {
-			p.metrics.publish.Observe(time.Since(start).Seconds())
-		}
-		if errors.Is(err, kerr.UnknownTopicID) {
-			// The topic was deleted and made anew: kgo keeps to the old one until it
-			// is told to forget it. The webhook comes again.
-			p.client.PurgeTopicsFromProducing(record.Topic)
-		}
-		return err
-	case <-w.timeout.C:
-		// The acknowledgement may still come, so nobody else may have w.
-		return errNotAcknowledged
+	acknowledged := make(chan kgo.ProduceResult, len(records)) // there may be nobody left to receive
+	for _, r := range records {
+		p.client.TryProduce(context.Background(), r, func(r *kgo.Record, err error) {
+			acknowledged <- kgo.ProduceResult{Record: r, Err: err}
+		})
 	}
+	timeout := time.NewTimer(p.publishTimeout)
+	defer timeout.Stop()
+	for range records {
+		select {
+		case a := <-acknowledged:
+			if errors.Is(a.Err, kerr.UnknownTopicID) {
+				// The topic was deleted and made anew: kgo keeps to the old one until it
+				// is told to forget it. The webhook comes again.
+				p.client.PurgeTopicsFromProducing(a.Record.Topic)
+			}
+			if a.Err != nil {
+				return fmt.Errorf("write to topic %q: %w", a.Record.Topic, a.Err)
+			}
+		case <-timeout.C:
+			return fmt.Errorf("write to topic %q: %w", records[0].Topic, errNotAcknowledged)
+		}
+	}
+	p.metrics.publish.Observe(time.Since(start).Seconds())
+	return nil
 }
 
 // Ready is nil while Kafka answers, lets us produce and has the topics (by

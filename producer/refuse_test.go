@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mailtally/mailtally/tracking/provider"
 )
 
 func TestMethods(t *testing.T) {
@@ -46,7 +48,7 @@ func TestPaths(t *testing.T) {
 
 	r := sentWebhook{}.request(t, g.addr)
 	r.URL.RawQuery = "from=resend"
-	if a := g.do(r); a.status != http.StatusNoContent {
+	if a := g.do(r); a.status != http.StatusOK {
 		t.Errorf("with a query: answered %d", a.status)
 	}
 }
@@ -55,9 +57,9 @@ func TestTooLarge(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	for _, chunked := range []bool{false, true} {
 		for size, status := range map[int]int{
-			maxBody:      http.StatusNoContent,
-			maxBody + 1:  http.StatusRequestEntityTooLarge,
-			10 * maxBody: http.StatusRequestEntityTooLarge,
+			provider.MaxValue:      http.StatusOK,
+			provider.MaxValue + 1:  http.StatusRequestEntityTooLarge,
+			10 * provider.MaxValue: http.StatusRequestEntityTooLarge,
 		} {
 			if a := g.post(sentWebhook{body: bodyOfSize(size), chunked: chunked}); a.status != status {
 				t.Errorf("%d bytes, chunked %t: answered %d, want %d", size, chunked, a.status, status)
@@ -87,9 +89,9 @@ func TestTooLargeIsNotRead(t *testing.T) {
 		status int
 		most   int
 	}{
-		{"announced", maxBody + 1, sentWebhook{}, http.StatusRequestEntityTooLarge, 0},
+		{"announced", provider.MaxValue + 1, sentWebhook{}, http.StatusRequestEntityTooLarge, 0},
 		{"announced beyond all measure", 1 << 62, sentWebhook{}, http.StatusRequestEntityTooLarge, 0},
-		{"not announced", -1, sentWebhook{}, http.StatusRequestEntityTooLarge, maxBody + 1},
+		{"not announced", -1, sentWebhook{}, http.StatusRequestEntityTooLarge, provider.MaxValue + 1},
 		{"stale", -1, sentWebhook{at: time.Now().Add(-time.Hour)}, http.StatusUnauthorized, 0},
 		{"longer than announced", 100, sentWebhook{}, http.StatusRequestEntityTooLarge, 101}, // net/http cuts it off before
 	}
@@ -122,7 +124,7 @@ func TestRefusedWithoutContinue(t *testing.T) {
 		want   string
 	}{
 		{sentWebhook{}, len(clicked), "HTTP/1.1 100 "},
-		{sentWebhook{}, maxBody + 1, "HTTP/1.1 413 "},
+		{sentWebhook{}, provider.MaxValue + 1, "HTTP/1.1 413 "},
 		{sentWebhook{at: time.Now().Add(-time.Hour)}, len(clicked), "HTTP/1.1 401 "},
 	} {
 		conn := g.dial()
@@ -171,7 +173,7 @@ func TestConnectionServesOnAfterARefusal(t *testing.T) {
 		{at: time.Now().Add(-time.Hour)},
 		{secret: otherSecret, body: []byte(smuggled)},
 		{at: time.Now().Add(-time.Hour), body: []byte(smuggled), chunked: true},
-		{secret: otherSecret, body: bodyOfSize(maxBody)},
+		{secret: otherSecret, body: bodyOfSize(provider.MaxValue)},
 	} {
 		g.want(http.StatusUnauthorized, refused)
 		r := sentWebhook{}.request(t, g.addr)
@@ -179,13 +181,13 @@ func TestConnectionServesOnAfterARefusal(t *testing.T) {
 		r = r.WithContext(httptrace.WithClientTrace(r.Context(), &httptrace.ClientTrace{
 			GotConn: func(conn httptrace.GotConnInfo) { reused = conn.Reused },
 		}))
-		if a := g.do(r); a.status != http.StatusNoContent || !reused {
+		if a := g.do(r); a.status != http.StatusOK || !reused {
 			t.Errorf("answered %d, on the same connection: %t", a.status, reused)
 		}
 	}
 	// 413 closes it: there is too much to read to the next request.
-	g.want(http.StatusRequestEntityTooLarge, sentWebhook{body: bodyOfSize(4 * maxBody), chunked: true})
-	g.want(http.StatusNoContent, sentWebhook{})
+	g.want(http.StatusRequestEntityTooLarge, sentWebhook{body: bodyOfSize(4 * provider.MaxValue), chunked: true})
+	g.want(http.StatusOK, sentWebhook{})
 	g.wantCounts(map[result]int{unauthorized: 5, tooLarge: 1, accepted: 6})
 }
 
@@ -196,7 +198,7 @@ func TestRefusalText(t *testing.T) {
 		{secret: otherSecret, id: "<script>"},
 		{signature: "v1,<script>"},
 		{at: time.Now().Add(-time.Hour), id: "<script>"},
-		{body: append(bodyOfSize(maxBody), "<script>"...)},
+		{body: append(bodyOfSize(provider.MaxValue), "<script>"...)},
 	} {
 		a := g.post(hook)
 		if a.text == "" || strings.Contains(a.text, "script") || a.header.Get("Content-Type") != "text/plain; charset=utf-8" {

@@ -8,10 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/mailtally/mailtally/tracking/provider"
+	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
 const (
@@ -129,7 +133,7 @@ func bodyOfSize(n int) []byte {
 // realBodies are those that Resend and its users have published.
 func realBodies(t testing.TB) map[string][]byte {
 	t.Helper()
-	files, err := filepath.Glob("../tracking/testdata/resend/*.json")
+	files, err := filepath.Glob("../tracking/provider/resend/testdata/*.json")
 	if err != nil || len(files) < 30 {
 		t.Fatalf("%d real bodies, %v", len(files), err)
 	}
@@ -144,15 +148,12 @@ func realBodies(t testing.TB) map[string][]byte {
 	return bodies
 }
 
-func parseSecrets(t testing.TB, texts ...string) []Secret {
+// endpoint is Resend's, with secrets.
+func endpoint(t testing.TB, secrets ...string) provider.Endpoint {
 	t.Helper()
-	var secrets []Secret
-	for _, text := range texts {
-		secret, err := ParseSecret(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		secrets = append(secrets, secret)
+	e, err := resend.New(strings.Join(secrets, ","))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return secrets
+	return e
 }

@@ -19,9 +19,13 @@ import (
 const (
 	oidInt8        = 20
 	oidInt4        = 23
+	oidText        = 25
 	oidTimestamptz = 1184
 	oidUUID        = 2950
 )
+
+// null is the length of a value that is none, in arrays and rows alike.
+const null = "\xff\xff\xff\xff"
 
 // microseconds since 2000-01-01, the epoch of timestamptz; noTime is a null.
 type microtime = int64
@@ -81,10 +85,19 @@ func (a *arrayParam) time(t microtime) {
 	if t == noTime {
 		a.n++
 		a.nulls++
-		a.buf = append(a.buf, 0xff, 0xff, 0xff, 0xff)
+		a.buf = append(a.buf, null...)
 		return
 	}
 	a.int8(t)
+}
+
+// text appends s; an empty one is a null.
+func (a *arrayParam) text(s string) {
+	a.n++
+	if s == "" {
+		a.nulls++
+	}
+	a.buf = appendTextOrNull(a.buf, s)
 }
 
 func (a *arrayParam) uuid(id uuid.UUID) {
@@ -106,7 +119,6 @@ func boolParam(v bool) []byte {
 const (
 	copyHeader  = "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"
 	copyTrailer = "\xff\xff"
-	copyNull    = "\xff\xff\xff\xff"
 )
 
 // appendCopyRow appends e as a row of the columns that appendHistory names.
@@ -116,9 +128,9 @@ func appendCopyRow(buf []byte, e *Event) []byte {
 	buf = append(buf, e.EmailID[:]...)
 	buf = append(buf, 0, 0, 0, 8)
 	buf = binary.BigEndian.AppendUint64(buf, uint64(toMicrotime(e.OccurredAt)))
-	buf = appendCopyText(buf, e.Type.String())
-	buf = appendCopyText(buf, clean(e.EventID, MaxEventID))
-	buf = appendCopyTextOrNull(buf, e.Link)
+	buf = appendText(buf, e.Type.String())
+	buf = appendText(buf, Clean(e.EventID, MaxEventID))
+	buf = appendTextOrNull(buf, e.Link)
 	if e.IP.IsValid() {
 		address := e.IP.AsSlice()
 		family := byte(2) // PGSQL_AF_INET
@@ -129,21 +141,21 @@ func appendCopyRow(buf []byte, e *Event) []byte {
 		buf = append(buf, family, byte(8*len(address)), 0, byte(len(address)))
 		buf = append(buf, address...)
 	} else {
-		buf = append(buf, copyNull...)
+		buf = append(buf, null...)
 	}
-	buf = appendCopyTextOrNull(buf, e.UserAgent)
-	buf = appendCopyTextOrNull(buf, e.Reason)
-	return appendCopyTextOrNull(buf, e.Message)
+	buf = appendTextOrNull(buf, e.UserAgent)
+	buf = appendTextOrNull(buf, e.Reason)
+	return appendTextOrNull(buf, e.Message)
 }
 
-func appendCopyText(buf []byte, s string) []byte {
+func appendText(buf []byte, s string) []byte {
 	buf = binary.BigEndian.AppendUint32(buf, uint32(len(s)))
 	return append(buf, s...)
 }
 
-func appendCopyTextOrNull(buf []byte, s string) []byte {
+func appendTextOrNull(buf []byte, s string) []byte {
 	if s == "" {
-		return append(buf, copyNull...)
+		return append(buf, null...)
 	}
-	return appendCopyText(buf, s)
+	return appendText(buf, s)
 }

@@ -62,6 +62,9 @@ func Types() []Type {
 // event, whatever else they hold.
 type Event struct {
 	EmailID uuid.UUID
+	// ProviderEmailID is the provider's own id of the email where EmailID was derived
+	// from it (see [EmailID]); empty where they are the same.
+	ProviderEmailID string
 	// EventID is the provider's, the same on every redelivery.
 	EventID string
 	Type    Type
@@ -88,10 +91,24 @@ const (
 	// MaxEventID bounds the stored copy alone: events are told apart by a hash of
 	// the whole id.
 	MaxEventID = 256
+	// MaxProviderEmailID is above what RFC 5322 lets a line hold, and so a Message-ID.
+	// It bounds the stored copy alone, as does MaxEventID.
+	MaxProviderEmailID = 1 << 10
 )
 
-// Range of event times that are believed. The upper end is relative, so that a
-// provider's clock may be ahead of ours.
+// maxAhead is how far beyond its receipt an event's time may lie: a provider's clock
+// may be ahead of ours.
 const maxAhead = 24 * time.Hour
 
 var minOccurredAt = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// SetOccurredAt sets the event's time to at, in whole microseconds, if it is
+// believable: from 2000 on, and no more than a day after the receipt. Otherwise the
+// error is a *[DropError].
+func (e *Event) SetOccurredAt(at, receivedAt time.Time) error {
+	if at.Before(minOccurredAt) || at.After(receivedAt.Add(maxAhead)) {
+		return &DropError{Reason: TimeOutOfRange, Type: e.Type, Detail: at.UTC().Format(time.RFC3339Nano)}
+	}
+	e.OccurredAt = at.UTC().Truncate(time.Microsecond)
+	return nil
+}

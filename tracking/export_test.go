@@ -2,7 +2,6 @@ package tracking
 
 import (
 	"context"
-	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -16,14 +15,8 @@ func MigrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 	return migrateTo(ctx, pool, version)
 }
 
-// NewestVersion is the number of migrations there are.
-func NewestVersion(t testing.TB) int64 {
-	files, err := migrations.ReadDir("migrations")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no migrations: %v", err)
-	}
-	return int64(len(files))
-}
+// NeededVersion is the schema's version that this program needs.
+var NeededVersion = neededVersion
 
 // SetTimeout replaces the most that a statement may take.
 func (s *Store) SetTimeout(d time.Duration) { s.statementTimeout = d }

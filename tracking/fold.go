@@ -60,6 +60,7 @@ type delta struct {
 	keys  []key // the events: of one email, distinct
 	moved bool  // their hashes, and the row's, are in email_event_seen
 
+	providerID          string // of the email; empty where it is its id
 	first               [typeEnd]microtime
 	lastOpen, lastClick microtime
 	opens, clicks       int32
@@ -89,6 +90,9 @@ func fold(keys []key, events []Event) delta {
 	for _, k := range keys {
 		e := &events[k.event]
 		at := toMicrotime(e.OccurredAt)
+		if e.ProviderEmailID != "" { // the same for all that have one, as the email's id derives from it
+			d.providerID = e.ProviderEmailID
+		}
 		if first := &d.first[e.Type]; *first == noTime || at < *first {
 			*first = at
 		}

@@ -42,6 +42,30 @@ func SchemaVersion(ctx context.Context, pool *pgxpool.Pool) (version int64, err 
 	return version, nil
 }
 
+// Ready is nil while the database answers and has the schema that this program
+// needs, or a newer one.
+func Ready(ctx context.Context, pool *pgxpool.Pool) error {
+	version, err := SchemaVersion(ctx, pool)
+	switch {
+	case err != nil && RetryReason(err) == RetrySchema:
+		return fmt.Errorf("%w (mailtally migrate creates the schema)", err)
+	case err != nil:
+		return err
+	case version < neededVersion():
+		return fmt.Errorf("the schema is of version %d, this program needs %d (mailtally migrate upgrades it)", version, neededVersion())
+	}
+	return nil
+}
+
+// neededVersion is the number of the newest migration: they are numbered from 1.
+func neededVersion() int64 {
+	files, err := migrations.ReadDir("migrations")
+	if err != nil {
+		panic(err) // they are in the program
+	}
+	return int64(len(files))
+}
+
 func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 	if err := createSchema(ctx, pool); err != nil {
 		return err
@@ -171,15 +195,4 @@ func ensurePartition(ctx context.Context, pool *pgxpool.Pool, name string, month
 		return nil
 	})
 	return isNew && err == nil, err
-}
-
-// Ready is nil while the database answers and has the schema that this program
-// needs.
-func Ready(ctx context.Context, pool *pgxpool.Pool) error {
-	// The column is the newest.
-	_, err := pool.Exec(ctx, "SELECT e.moved_by FROM mailtally.email e, mailtally.email_event, mailtally.email_event_seen LIMIT 0")
-	if err != nil && RetryReason(err) == RetrySchema {
-		return fmt.Errorf("%w (mailtally migrate creates the schema)", err)
-	}
-	return err
 }

@@ -33,7 +33,7 @@ func TestMigrate_TenProcessesAtOnce(t *testing.T) {
 // From every version that there has been, with a tally in it, to the newest.
 func TestMigrate_FromEveryVersion(t *testing.T) {
 	t.Parallel()
-	for version := range tracking.NewestVersion(t) {
+	for version := range tracking.NeededVersion() {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
 			pool := connect(t, testpg.New(t, "empty", nil))
 			if err := tracking.MigrateTo(t.Context(), pool, version); err != nil {
@@ -157,7 +157,7 @@ func TestEnsurePartitions(t *testing.T) {
 func TestReady(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, testpg.New(t, "empty", nil))
-	newest := tracking.NewestVersion(t)
+	newest := tracking.NeededVersion()
 	for version := int64(0); version <= newest; version++ {
 		if err := tracking.MigrateTo(t.Context(), pool, version); err != nil {
 			t.Fatal(err)

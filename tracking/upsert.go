@@ -21,7 +21,7 @@ import (
 //   - The arrays are unnested side by side in a select list: one unnest of them
 //     all, in FROM, makes a tuplestore an array and costs the server a fifth more.
 //     There, too, an array that is NULL as a whole gives every row a NULL.
-//   - The hashes of all emails come in one flat array ($16), since unnest would
+//   - The hashes of all emails come in one flat array ($3), since unnest would
 //     flatten an array of arrays; each row takes its slice.
 //   - && compares each hash with each, which for the few that there are is faster
 //     than any index. The cardinality, asked first, keeps them few, and with them
@@ -29,7 +29,7 @@ import (
 //   - least and greatest ignore nulls: the first time is the least of those known.
 //   - A delta without hashes is one whose hashes have been put into
 //     email_event_seen, with those that the row has held until now.
-//   - In the second pass ($20) there is nothing to test: the rows are locked, and
+//   - In the second pass ($2) there is nothing to test: the rows are locked, and
 //     the events have been found new since.
 //
 // The test of an email with hashes in email_event_seen has two traps. WHERE sees
@@ -42,32 +42,39 @@ import (
 // all hashes of the email, a million perhaps; LIMIT keeps it from a join.
 const upsertEmails = `
 INSERT INTO mailtally.email AS e
-       (id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
+       (id, seen, moved_by, open_count, click_count,
+        scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
         bounced_at, complained_at, failed_at, suppressed_at, last_opened_at, last_clicked_at,
-        open_count, click_count, seen, moved_by)
-SELECT id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
+        provider_email_id)
+SELECT id, ($3::bigint[])[seen_from:seen_to], CASE WHEN seen_to < seen_from THEN pg_current_xact_id() END,
+       open_count, click_count,
+       scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
        bounced_at, complained_at, failed_at, suppressed_at, last_opened_at, last_clicked_at,
-       open_count, click_count, ($16::bigint[])[seen_from:seen_to],
-       CASE WHEN seen_to < seen_from THEN pg_current_xact_id() END
-  FROM (SELECT unnest($1::uuid[])         AS id,
-               unnest($2::timestamptz[])  AS scheduled_at,
-               unnest($3::timestamptz[])  AS sent_at,
-               unnest($4::timestamptz[])  AS delivered_at,
-               unnest($5::timestamptz[])  AS delivery_delayed_at,
-               unnest($6::timestamptz[])  AS opened_at,
-               unnest($7::timestamptz[])  AS clicked_at,
-               unnest($8::timestamptz[])  AS bounced_at,
-               unnest($9::timestamptz[])  AS complained_at,
-               unnest($10::timestamptz[]) AS failed_at,
-               unnest($11::timestamptz[]) AS suppressed_at,
-               unnest($12::timestamptz[]) AS last_opened_at,
-               unnest($13::timestamptz[]) AS last_clicked_at,
-               unnest($14::integer[])     AS open_count,
-               unnest($15::integer[])     AS click_count,
-               unnest($17::integer[])     AS seen_from,
-               unnest($18::integer[])     AS seen_to) AS d
+       provider_email_id
+  FROM (SELECT unnest($4::uuid[])         AS id,
+               unnest($5::integer[])      AS seen_from,
+               unnest($6::integer[])      AS seen_to,
+               unnest($7::integer[])      AS open_count,
+               unnest($8::integer[])      AS click_count,
+               unnest($9::timestamptz[])  AS scheduled_at,
+               unnest($10::timestamptz[]) AS sent_at,
+               unnest($11::timestamptz[]) AS delivered_at,
+               unnest($12::timestamptz[]) AS delivery_delayed_at,
+               unnest($13::timestamptz[]) AS opened_at,
+               unnest($14::timestamptz[]) AS clicked_at,
+               unnest($15::timestamptz[]) AS bounced_at,
+               unnest($16::timestamptz[]) AS complained_at,
+               unnest($17::timestamptz[]) AS failed_at,
+               unnest($18::timestamptz[]) AS suppressed_at,
+               unnest($19::timestamptz[]) AS last_opened_at,
+               unnest($20::timestamptz[]) AS last_clicked_at,
+               unnest($21::text[])        AS provider_email_id) AS d
     ON CONFLICT (id) DO UPDATE
-   SET scheduled_at        = least(e.scheduled_at, excluded.scheduled_at),
+   SET seen                = CASE WHEN excluded.moved_by IS NULL THEN e.seen || excluded.seen ELSE '{}' END,
+       moved_by            = coalesce(excluded.moved_by, e.moved_by),
+       open_count          = e.open_count + excluded.open_count,
+       click_count         = e.click_count + excluded.click_count,
+       scheduled_at        = least(e.scheduled_at, excluded.scheduled_at),
        sent_at             = least(e.sent_at, excluded.sent_at),
        delivered_at        = least(e.delivered_at, excluded.delivered_at),
        delivery_delayed_at = least(e.delivery_delayed_at, excluded.delivery_delayed_at),
@@ -79,12 +86,9 @@ SELECT id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, 
        suppressed_at       = least(e.suppressed_at, excluded.suppressed_at),
        last_opened_at      = greatest(e.last_opened_at, excluded.last_opened_at),
        last_clicked_at     = greatest(e.last_clicked_at, excluded.last_clicked_at),
-       open_count          = e.open_count + excluded.open_count,
-       click_count         = e.click_count + excluded.click_count,
-       seen                = CASE WHEN excluded.moved_by IS NULL THEN e.seen || excluded.seen ELSE '{}' END,
-       moved_by            = coalesce(excluded.moved_by, e.moved_by)
- WHERE $20::boolean
-    OR (cardinality(e.seen) + cardinality(excluded.seen) <= $19::integer
+       provider_email_id   = least(e.provider_email_id, excluded.provider_email_id)
+ WHERE $2::boolean
+    OR (cardinality(e.seen) + cardinality(excluded.seen) <= $1::integer
         AND NOT e.seen && excluded.seen
         AND (e.moved_by IS NULL
              OR (pg_visible_in_snapshot(e.moved_by, pg_current_snapshot())
@@ -128,30 +132,26 @@ func (b *batch) upsert(ctx context.Context, p *pipeline, list []delta, checked b
 	return append(unchanged, list[next:]...), nil
 }
 
+// upsertParams are in the order of the statement's: what concerns it as a whole, the
+// id and the hashes of each row, then its columns, so that a new one comes last.
 func upsertParams(list []delta, limit int, checked bool) [][]byte {
 	hashes := 0
 	for i := range list {
 		hashes += len(list[i].keys)
 	}
+	seen := newArray(oidInt8, hashes, 8)
 	ids := newArray(oidUUID, len(list), 16)
+	from, to := newArray(oidInt4, len(list), 4), newArray(oidInt4, len(list), 4)
+	opens, clicks := newArray(oidInt4, len(list), 4), newArray(oidInt4, len(list), 4)
 	var times [12]arrayParam
 	for i := range times {
 		times[i] = newArray(oidTimestamptz, len(list), 8)
 	}
-	opens, clicks := newArray(oidInt4, len(list), 4), newArray(oidInt4, len(list), 4)
-	seen := newArray(oidInt8, hashes, 8)
-	from, to := newArray(oidInt4, len(list), 4), newArray(oidInt4, len(list), 4)
+	providerIDs := newArray(oidText, len(list), 0)
 
 	for i := range list {
 		d := &list[i]
 		ids.uuid(d.keys[0].email)
-		for t := Scheduled; t < typeEnd; t++ {
-			times[t-Scheduled].time(d.first[t])
-		}
-		times[10].time(d.lastOpen)
-		times[11].time(d.lastClick)
-		opens.int4(d.opens)
-		clicks.int4(d.clicks)
 		from.int4(int32(seen.n) + 1)
 		if !d.moved {
 			for _, k := range d.keys {
@@ -159,13 +159,21 @@ func upsertParams(list []delta, limit int, checked bool) [][]byte {
 			}
 		}
 		to.int4(int32(seen.n)) // before from, hence an empty slice, if moved
+		opens.int4(d.opens)
+		clicks.int4(d.clicks)
+		for t := Scheduled; t < typeEnd; t++ {
+			times[t-Scheduled].time(d.first[t])
+		}
+		times[10].time(d.lastOpen)
+		times[11].time(d.lastClick)
+		providerIDs.text(d.providerID)
 	}
 
-	params := make([][]byte, 0, 20)
-	params = append(params, ids.bytes())
+	params := make([][]byte, 0, 21)
+	params = append(params, int4Param(int32(limit)), boolParam(checked), seen.bytes())
+	params = append(params, ids.bytes(), from.bytes(), to.bytes(), opens.bytes(), clicks.bytes())
 	for i := range times {
 		params = append(params, times[i].bytes())
 	}
-	params = append(params, opens.bytes(), clicks.bytes(), seen.bytes(), from.bytes(), to.bytes())
-	return append(params, int4Param(int32(limit)), boolParam(checked))
+	return append(params, providerIDs.bytes())
 }

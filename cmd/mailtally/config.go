@@ -13,7 +13,7 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/mailtally/mailtally/producer"
+	"github.com/mailtally/mailtally/tracking/provider"
 )
 
 // config is all that the environment says. The README's table is checked
@@ -48,11 +48,14 @@ type config struct {
 	ResendWebhookSecrets     string `env:"RESEND_WEBHOOK_SECRETS"`
 	ResendWebhookSecretsFile string `env:"RESEND_WEBHOOK_SECRETS_FILE"`
 
+	PostmarkWebhookCredentials     string `env:"POSTMARK_WEBHOOK_CREDENTIALS"`
+	PostmarkWebhookCredentialsFile string `env:"POSTMARK_WEBHOOK_CREDENTIALS_FILE"`
+
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"json"`
 
-	// secrets are ResendWebhookSecrets, understood.
-	secrets []producer.Secret
+	// endpoints are those of the providers that are configured.
+	endpoints []provider.Endpoint
 	// brokersDefaulted is whether KafkaBrokers is only the default.
 	brokersDefaulted bool
 }
@@ -64,7 +67,8 @@ const maxWriters = 64
 // What a command cannot do without.
 const (
 	needsDatabase = 1 << iota
-	needsSecrets
+	needsProvider
+	needsResend
 )
 
 // loadConfig reads the configuration, and reports all that is wrong with it at
@@ -100,7 +104,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 
 	fromFile(&c.KafkaSASLPassword, "KAFKA_SASL_PASSWORD", c.KafkaSASLPasswordFile, problem)
 	fromFile(&c.DatabaseURL, "DATABASE_URL", c.DatabaseURLFile, problem)
-	fromFile(&c.ResendWebhookSecrets, "RESEND_WEBHOOK_SECRETS", c.ResendWebhookSecretsFile, problem)
+	providerVariables, anyProvider := c.configureProviders(problem)
 
 	c.brokersDefaulted = present["KAFKA_BROKERS"] == ""
 	c.KafkaBrokers = trimmed(c.KafkaBrokers)
@@ -164,17 +168,11 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 			problem("DATABASE_URL", "%w", err)
 		}
 	}
-	if needs&needsSecrets != 0 && c.ResendWebhookSecrets == "" {
-		problem("RESEND_WEBHOOK_SECRETS", "is not set: want the endpoint's signing secret, whsec_…, from Resend's webhook page")
+	if needs&needsProvider != 0 && !anyProvider {
+		problem(strings.Join(providerVariables, ", "), "none is set: want that of each provider whose webhooks are to come")
 	}
-	if c.ResendWebhookSecrets != "" {
-		for i, text := range strings.Split(c.ResendWebhookSecrets, ",") {
-			secret, err := producer.ParseSecret(text)
-			if err != nil {
-				problem("RESEND_WEBHOOK_SECRETS", "secret %d is %w", i+1, err)
-			}
-			c.secrets = append(c.secrets, secret)
-		}
+	if needs&needsResend != 0 && c.ResendWebhookSecrets == "" {
+		problem("RESEND_WEBHOOK_SECRETS", "is not set: want the endpoint's signing secret, whsec_…, from Resend's webhook page")
 	}
 	if len(problems) > 0 {
 		lines := make([]string, len(problems))

@@ -17,14 +17,14 @@ var complete = map[string]string{
 
 func TestConfig_Defaults(t *testing.T) {
 	t.Parallel()
-	c, err := loadConfig(complete, needsDatabase|needsSecrets)
+	c, err := loadConfig(complete, needsDatabase|needsProvider)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.secrets) != 1 || !c.brokersDefaulted {
-		t.Errorf("%d secrets, brokers defaulted: %v", len(c.secrets), c.brokersDefaulted)
+	if len(c.endpoints) != 1 || !c.brokersDefaulted {
+		t.Errorf("%d endpoints, brokers defaulted: %v", len(c.endpoints), c.brokersDefaulted)
 	}
-	c.secrets = nil
+	c.endpoints = nil
 	want := config{
 		KafkaBrokers: []string{"localhost:9092"}, KafkaTopic: "email-events", KafkaDeadLetterTopic: "email-events.dead-letter",
 		KafkaGroup: "mailtally", KafkaPartitions: 12, ConsumerMaxBatch: 10_000, ConsumerWriters: 4,
@@ -53,7 +53,7 @@ func TestConfig_Empty(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	empty.secrets, unset.secrets = nil, nil
+	empty.endpoints, unset.endpoints = nil, nil
 	if !reflect.DeepEqual(empty, unset) {
 		t.Errorf("got  %+v\nwant %+v", empty, unset)
 	}
@@ -61,12 +61,12 @@ func TestConfig_Empty(t *testing.T) {
 
 func TestConfig_Set(t *testing.T) {
 	t.Parallel()
-	c, err := loadConfig(with(complete, "KAFKA_BROKERS", " a:1, b , ", "RESEND_WEBHOOK_SECRETS", testSecret+", "+testSecret, "LOG_LEVEL", "DEBUG",
+	c, err := loadConfig(with(complete, "KAFKA_BROKERS", " a:1, b , ", "RESEND_WEBHOOK_SECRETS", testSecret+", "+testSecret, "POSTMARK_WEBHOOK_CREDENTIALS", "me:old, me:new", "LOG_LEVEL", "DEBUG",
 		"KAFKA_SASL_MECHANISM", "SCRAM-SHA-512", "KAFKA_SASL_USERNAME", "u", "KAFKA_SASL_PASSWORD", "p"), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(c.KafkaBrokers, []string{"a:1", "b"}) || len(c.secrets) != 2 || c.LogLevel != slog.LevelDebug || c.brokersDefaulted {
+	if !slices.Equal(c.KafkaBrokers, []string{"a:1", "b"}) || len(c.endpoints) != 2 || c.LogLevel != slog.LevelDebug || c.brokersDefaulted {
 		t.Errorf("got %+v", c)
 	}
 }
@@ -76,23 +76,24 @@ func TestConfig_Set(t *testing.T) {
 func TestConfig_EveryErrorAtOnce(t *testing.T) {
 	t.Parallel()
 	wrong := map[string]string{
-		"KAFKA_BROKERS":               "host:port",
-		"KAFKA_DEAD_LETTER_TOPIC":     "email-events",
-		"KAFKA_PARTITIONS":            "0",
-		"KAFKA_REPLICATION_FACTOR":    "-1",
-		"CONSUMER_MAX_BATCH":          "0",
-		"CONSUMER_WRITERS":            "65",
-		"KAFKA_TLS":                   "maybe",
-		"KAFKA_TLS_CA_FILE":           "/nowhere/ca",
-		"KAFKA_TLS_CERT_FILE":         "/nowhere/cert",
-		"KAFKA_SASL_MECHANISM":        "GSSAPI",
-		"KAFKA_SASL_PASSWORD_FILE":    "/nowhere/password",
-		"DATABASE_URL_FILE":           "/nowhere/url",
-		"HTTP_ADDR":                   "8080",
-		"ADMIN_ADDR":                  "localhost",
-		"RESEND_WEBHOOK_SECRETS_FILE": "/nowhere/secrets",
-		"LOG_LEVEL":                   "loud",
-		"LOG_FORMAT":                  "xml",
+		"KAFKA_BROKERS":                "host:port",
+		"KAFKA_DEAD_LETTER_TOPIC":      "email-events",
+		"KAFKA_PARTITIONS":             "0",
+		"KAFKA_REPLICATION_FACTOR":     "-1",
+		"CONSUMER_MAX_BATCH":           "0",
+		"CONSUMER_WRITERS":             "65",
+		"KAFKA_TLS":                    "maybe",
+		"KAFKA_TLS_CA_FILE":            "/nowhere/ca",
+		"KAFKA_TLS_CERT_FILE":          "/nowhere/cert",
+		"KAFKA_SASL_MECHANISM":         "GSSAPI",
+		"KAFKA_SASL_PASSWORD_FILE":     "/nowhere/password",
+		"DATABASE_URL_FILE":            "/nowhere/url",
+		"HTTP_ADDR":                    "8080",
+		"ADMIN_ADDR":                   "localhost",
+		"RESEND_WEBHOOK_SECRETS_FILE":  "/nowhere/secrets",
+		"POSTMARK_WEBHOOK_CREDENTIALS": "nobody",
+		"LOG_LEVEL":                    "loud",
+		"LOG_FORMAT":                   "xml",
 	}
 	p := start(t, wrong, "producer")
 	if code := p.wait(); code != exitUsage {
@@ -107,6 +108,7 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 	wrong = map[string]string{
 		"KAFKA_TLS": "true", "KAFKA_TLS_CA_FILE": "/nowhere/ca", "KAFKA_TLS_CERT_FILE": "/nowhere/cert", "KAFKA_TLS_KEY_FILE": "/nowhere/key",
 		"KAFKA_PARTITIONS": "many", "KAFKA_REPLICATION_FACTOR": "all", "DATABASE_URL": "a", "RESEND_WEBHOOK_SECRETS": "b%,",
+		"POSTMARK_WEBHOOK_CREDENTIALS": "me:,:secret,nobody",
 	}
 	_, err := loadConfig(wrong, 0)
 	for name := range wrong {
@@ -116,6 +118,9 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 	}
 	if n := strings.Count(err.Error(), "RESEND_WEBHOOK_SECRETS: secret"); n != 2 {
 		t.Errorf("%d wrong secrets of 2 in\n%v", n, err)
+	}
+	if n := strings.Count(err.Error(), "POSTMARK_WEBHOOK_CREDENTIALS: entry"); n != 3 {
+		t.Errorf("%d wrong credentials of 3 in\n%v", n, err)
 	}
 }
 
@@ -131,8 +136,8 @@ func TestConfig_SecretsFromFiles(t *testing.T) {
 	c, err := loadConfig(map[string]string{
 		"DATABASE_URL_FILE": file("postgres://user:hunter2@db/mailtally\n"), "RESEND_WEBHOOK_SECRETS_FILE": file(testSecret + "\r\n"),
 		"KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD_FILE": file("p\n"),
-	}, needsDatabase|needsSecrets)
-	if err != nil || c.DatabaseURL != "postgres://user:hunter2@db/mailtally" || len(c.secrets) != 1 || c.KafkaSASLPassword != "p" {
+	}, needsDatabase|needsProvider)
+	if err != nil || c.DatabaseURL != "postgres://user:hunter2@db/mailtally" || len(c.endpoints) != 1 || c.KafkaSASLPassword != "p" {
 		t.Errorf("got %+v, %v", c, err)
 	}
 	for _, test := range []struct {
@@ -160,8 +165,9 @@ func TestConfig_ErrorsHideSecrets(t *testing.T) {
 			"postgres://host/db?password=s3cr3t&port=x", "postgres://host/db?password=%zzs3cr3t", "postgres://host/db?s3cr3t", "host=h password = s3cr3t port=x", "password='s3cr3t", "user:s3cr3t@host",
 			"mysql://user:s3cr3t@host/db", "postgres://user:s3cr3t@host/db?pool_max_conns=x",
 		},
-		"RESEND_WEBHOOK_SECRETS": {"whsec_s3cr3t%", "s3cr3t=s3cr3t", "whsec_,s3cr3t!"},
-		"KAFKA_SASL_PASSWORD":    {"s3cr3t"},
+		"RESEND_WEBHOOK_SECRETS":       {"whsec_s3cr3t%", "s3cr3t=s3cr3t", "whsec_,s3cr3t!"},
+		"POSTMARK_WEBHOOK_CREDENTIALS": {"s3cr3t", "user:s3cr3t,s3cr3t", ":s3cr3t"},
+		"KAFKA_SASL_PASSWORD":          {"s3cr3t"},
 	} {
 		for _, value := range values {
 			// LOG_FORMAT is always wrong.
@@ -171,6 +177,21 @@ func TestConfig_ErrorsHideSecrets(t *testing.T) {
 			} else if !strings.Contains(err.Error(), variable+":") && variable != "KAFKA_SASL_PASSWORD" {
 				t.Errorf("%s=%s is taken: %v", variable, value, err)
 			}
+		}
+	}
+}
+
+// A producer serves what is configured, whichever provider that is, and says what
+// there is where nothing is.
+func TestConfig_AnyProviderWillDo(t *testing.T) {
+	t.Parallel()
+	for variable, value := range map[string]string{"RESEND_WEBHOOK_SECRETS": testSecret, "POSTMARK_WEBHOOK_CREDENTIALS": "me:secret"} {
+		c, err := loadConfig(map[string]string{variable: value}, needsProvider)
+		if err != nil || len(c.endpoints) != 1 {
+			t.Errorf("%s alone: %d endpoints, %v", variable, len(c.endpoints), err)
+		}
+		if _, err := loadConfig(nil, needsProvider); err == nil || !strings.Contains(err.Error(), variable) {
+			t.Errorf("without any: %v, want %s named", err, variable)
 		}
 	}
 }

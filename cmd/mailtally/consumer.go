@@ -12,6 +12,7 @@ import (
 
 	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider/all"
 )
 
 // runConsumer is one member of the consumer group. When ctx ends it finishes
@@ -73,7 +74,7 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 func newMember(c config, kafka []kgo.Opt, pool *pgxpool.Pool, reg prometheus.Registerer, log *slog.Logger) (*consumer.Consumer, error) {
 	return consumer.New(consumer.Options{
 		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic, Group: c.KafkaGroup,
-		Store: &tracking.Store{Pool: pool}, Registerer: reg, Logger: log,
+		Providers: all.Providers(), Store: &tracking.Store{Pool: pool}, Registerer: reg, Logger: log,
 		MaxBatch: c.ConsumerMaxBatch, Writers: c.ConsumerWriters,
 	})
 }

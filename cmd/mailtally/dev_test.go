@@ -82,7 +82,7 @@ func TestDev(t *testing.T) {
 		return nil
 	})
 	email := uuid.New()
-	if code := post(t, environ["HTTP_ADDR"], environ["RESEND_WEBHOOK_SECRETS"], "msg_1", opened(email)); code != http.StatusNoContent {
+	if code := post(t, environ["HTTP_ADDR"], environ["RESEND_WEBHOOK_SECRETS"], "msg_1", opened(email)); code != http.StatusOK {
 		t.Errorf("a signed webhook: %d", code)
 	}
 	if code := post(t, environ["HTTP_ADDR"], testSecret, "msg_2", opened(email)); code != http.StatusUnauthorized {
@@ -157,7 +157,7 @@ func TestTwoAppsInOneProcess(t *testing.T) {
 		t.Error(err)
 	}
 	again := uuid.New()
-	if code := post(t, inB["HTTP_ADDR"], inB["RESEND_WEBHOOK_SECRETS"], "msg_3", opened(again)); code != http.StatusNoContent {
+	if code := post(t, inB["HTTP_ADDR"], inB["RESEND_WEBHOOK_SECRETS"], "msg_3", opened(again)); code != http.StatusOK {
 		t.Errorf("a webhook after the other's end: %d", code)
 	}
 	awaitOpen(t, dbB, again)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/gofrs/flock"
 
-	"github.com/mailtally/mailtally/producer"
+	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
 const (
@@ -108,11 +108,11 @@ func (d *devDir) fillIn(c *config) error {
 		return fmt.Errorf("the webhook secret of the data folder: %w", err)
 	}
 	c.ResendWebhookSecrets = strings.TrimSpace(string(text))
-	secret, err := producer.ParseSecret(c.ResendWebhookSecrets)
+	endpoint, err := resend.New(c.ResendWebhookSecrets)
 	if err != nil {
-		return fmt.Errorf("the webhook secret in %s is %w; or remove the file to have a new one made", name, err)
+		return fmt.Errorf("the webhook secret in %s: %w; or remove the file to have a new one made", name, err)
 	}
-	c.secrets = []producer.Secret{secret}
+	c.endpoints = append(c.endpoints, endpoint)
 	return nil
 }
 

@@ -87,7 +87,7 @@ func TestDevDir_Secret(t *testing.T) {
 		t.Error(err)
 	}
 	d, second := open()
-	if len(second.secrets) != 1 || first.ResendWebhookSecrets != second.ResendWebhookSecrets || !strings.HasPrefix(first.ResendWebhookSecrets, "whsec_") {
+	if len(second.endpoints) != 1 || first.ResendWebhookSecrets != second.ResendWebhookSecrets || !strings.HasPrefix(first.ResendWebhookSecrets, "whsec_") {
 		t.Errorf("secrets %q and %q", first.ResendWebhookSecrets, second.ResendWebhookSecrets)
 	}
 	for _, name := range []string{secretFile, lockFile} {

@@ -68,7 +68,7 @@ func startRoles(c config, pool *pgxpool.Pool, reg *prometheus.Registry, log *slo
 	}
 	gateway, err := producer.New(producer.Options{
 		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic,
-		Secrets: c.secrets, Registerer: reg, Logger: log,
+		Endpoints: c.endpoints, Registerer: reg, Logger: log,
 	})
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/mailtally/mailtally/internal/faults"
 	"github.com/mailtally/mailtally/internal/simulate"
 	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
 // member is a running consumer whose numbers can be read after its end.
@@ -205,13 +206,12 @@ func published(t *testing.T, brokers, topic string) map[string]bool {
 		}
 		left -= int64(fetches.NumRecords())
 		fetches.EachRecord(func(r *kgo.Record) {
+			travelled := tracking.Record{Value: r.Value}
 			for _, h := range r.Headers {
-				if h.Key != "webhook-id" {
-					continue
-				}
-				if e, err := tracking.DecodeResend(string(h.Value), time.Now(), r.Value); err == nil {
-					events[e.EmailID.String()+" "+e.EventID] = true
-				}
+				travelled.SetHeader(h.Key, h.Value)
+			}
+			if e, err := (resend.Provider{}).Decode(&travelled, time.Now()); err == nil {
+				events[e.EmailID.String()+" "+e.EventID] = true
 			}
 		})
 	}

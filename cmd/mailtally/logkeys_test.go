@@ -17,7 +17,7 @@ var logKeys = []string{
 	// Where: in Kafka, in PostgreSQL, in which part of the process.
 	"topic", "partition", "offset", "records", "group", "partitions", "owned", "tables", "component", "member", "broker",
 	// What and why.
-	"reason", "type", "error", "differs", "kafka",
+	"reason", "type", "provider", "error", "differs", "kafka",
 	// How often, how long.
 	"repeated", "tries", "duration", "retry_in", "session_timeout",
 	// The settings with which a process runs.

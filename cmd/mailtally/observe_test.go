@@ -51,6 +51,13 @@ func get(t *testing.T, url string) (status int, text string) {
 // post sends a webhook, signed by the library of the Standard Webhooks' authors.
 func post(t *testing.T, addr, secret, id string, body []byte) (status int) {
 	t.Helper()
+	status, _ = request(t, http.MethodPost, "http://"+addr+"/webhooks/resend", signed(t, secret, id, body), body)
+	return status
+}
+
+// signed are the headers of a webhook that Resend signs now.
+func signed(t *testing.T, secret, id string, body []byte) http.Header {
+	t.Helper()
 	signer, err := standardwebhooks.NewWebhook(secret)
 	if err != nil {
 		t.Fatal(err)
@@ -64,8 +71,7 @@ func post(t *testing.T, addr, secret, id string, body []byte) (status int) {
 	header.Set("webhook-id", id)
 	header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
 	header.Set("webhook-signature", signature)
-	status, _ = request(t, http.MethodPost, "http://"+addr+"/webhooks/resend", header, body)
-	return status
+	return header
 }
 
 // metrics are a process's, as Prometheus reads them.

@@ -14,7 +14,7 @@ func runProducer(ctx context.Context, args []string, environ map[string]string, 
 	if err := noArguments(args); err != nil {
 		return err
 	}
-	c, err := loadConfig(environ, needsSecrets)
+	c, err := loadConfig(environ, needsProvider)
 	if err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func runProducer(ctx context.Context, args []string, environ map[string]string, 
 	}
 	p, err := producer.New(producer.Options{
 		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic,
-		Secrets: c.secrets, Registerer: reg, Logger: log,
+		Endpoints: c.endpoints, Registerer: reg, Logger: log,
 	})
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,46 +18,66 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider/all"
+	"github.com/mailtally/mailtally/tracking/provider/postmark"
+	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
-// Every body that Resend has published goes through the whole pipe: HTTP, Kafka,
-// consumer, PostgreSQL. A tracked one becomes the row and the history that its
-// event says, any other leaves no trace but a count.
+// Every body that the providers and their users have published goes through the whole
+// pipe: HTTP, Kafka, consumer, PostgreSQL. A tracked one becomes the row and the history
+// that its event says, any other leaves no trace but a count.
 func TestPublishedBodies(t *testing.T) {
 	t.Parallel()
 	environ := migrated(t)
+	environ["POSTMARK_WEBHOOK_CREDENTIALS"] = "postmark:" + testSecret
 	public, admin := start(t, environ, "producer").addresses()
 	_, member := start(t, environ, "consumer").addresses()
 
 	events := make(map[string]tracking.Event)
 	ignored, dropped := 0, 0
-	for name, body := range publishedBodies(t) {
-		if status := post(t, public, testSecret, "msg_"+name, body); status != http.StatusNoContent {
-			t.Errorf("%s: answered %d", name, status)
+	for _, p := range all.Providers() {
+		tracked := 0
+		for name, body := range publishedBodies(t, p.Name()) {
+			travelled := tracking.Record{Value: body}
+			header := http.Header{}
+			switch p.Name() {
+			case resend.Name:
+				travelled.EventID = "msg_" + name
+				header = signed(t, testSecret, travelled.EventID, body)
+			case postmark.Name:
+				header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(environ["POSTMARK_WEBHOOK_CREDENTIALS"])))
+			}
+			status, answer := request(t, http.MethodPost, "http://"+public+"/webhooks/"+p.Name(), header, body)
+			if status != http.StatusOK || answer != "" {
+				t.Errorf("%s: answered %d %q", name, status, answer)
+			}
+			event, err := p.Decode(&travelled, time.Now())
+			var drop *tracking.DropError
+			switch {
+			case err == nil:
+				events[p.Name()+"/"+name] = event
+				tracked++
+			case errors.As(err, &drop) && drop.Reason == tracking.Untracked:
+				ignored++
+			default: // some are of times that may be still to come
+				dropped++
+			}
 		}
-		event, err := tracking.DecodeResend("msg_"+name, time.Now(), body)
-		var drop *tracking.DropError
-		switch {
-		case err == nil:
-			events[name] = event
-		case errors.As(err, &drop) && drop.Reason == tracking.Untracked:
-			ignored++
-		default: // some are of times that may be still to come
-			dropped++
+		if tracked == 0 {
+			t.Errorf("no events of %s", p.Name())
 		}
-	}
-	if len(events) == 0 || ignored == 0 {
-		t.Fatalf("%d events, %d ignored", len(events), ignored)
 	}
 	eventually(t, func() error {
 		return same("events consumed", total(metrics(t, member), "mailtally_events_consumed_total"), float64(len(events)+dropped))
+	})
+	eventually(t, func() error {
+		return same("events applied", total(metrics(t, member), "mailtally_events_applied_total"), float64(len(events)))
 	})
 	counted := metrics(t, admin)
 	for _, err := range []error{
 		same("accepted", total(counted, "mailtally_webhooks_total", "result", "accepted"), float64(len(events)+dropped)),
 		same("ignored", total(counted, "mailtally_webhooks_total", "result", "ignored"), float64(ignored)),
 		same("answered", total(counted, "mailtally_webhooks_total"), float64(len(events)+dropped+ignored)),
-		same("applied", total(metrics(t, member), "mailtally_events_applied_total"), float64(len(events))),
 		same("records", records(t, environ["KAFKA_BROKERS"], "email-events"), int64(len(events)+dropped)),
 		same("dead letters", records(t, environ["KAFKA_BROKERS"], "email-events.dead-letter"), int64(dropped)),
 	} {
@@ -77,14 +98,21 @@ func TestPublishedBodies(t *testing.T) {
 	if n := one[int](t, pool, "SELECT count(*) FROM mailtally.email"); n != len(events) {
 		t.Errorf("%d rows of %d events, each of an email of its own", n, len(events))
 	}
+	// An application finds its email by the provider's id, whether that is a UUID or not.
+	if n := one[int](t, pool, "SELECT count(*) FROM mailtally.email WHERE id = mailtally.email_id('postmark', provider_email_id)"); n == 0 {
+		t.Error("no row of an email whose id is no UUID")
+	}
+	if n := one[int](t, pool, "SELECT count(*) FROM mailtally.email WHERE id <> mailtally.email_id('postmark', coalesce(provider_email_id, id::text))"); n != 0 {
+		t.Errorf("%d rows have another id than mailtally.email_id says", n)
+	}
 }
 
-// publishedBodies gives each body an email of its own, since most of them are
-// about the same one.
-func publishedBodies(t *testing.T) map[string][]byte {
+// publishedBodies gives each of a provider's bodies an email of its own, since most of
+// them are about the same one.
+func publishedBodies(t *testing.T, provider string) map[string][]byte {
 	t.Helper()
-	const folder = "../../tracking/testdata/resend/"
-	paths, err := filepath.Glob(folder + "*.json")
+	folder := "../../tracking/provider/" + provider + "/testdata/"
+	paths, err := filepath.Glob(folder + "*-[0-9]*.json")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no bodies in %s: %v", folder, err)
 	}
@@ -94,9 +122,10 @@ func publishedBodies(t *testing.T) map[string][]byte {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, published := range []string{"56761188-7520-42d8-8898-ff6fc54ce618", "c4bd0130-17f1-4e49-90bc-856308df9bb5"} {
+		for _, published := range []string{"56761188-7520-42d8-8898-ff6fc54ce618", "c4bd0130-17f1-4e49-90bc-856308df9bb5", "883953f4-6105-42a2-a16a-77a8eac79483"} {
 			body = bytes.ReplaceAll(body, []byte(published), []byte(uuid.NewString()))
 		}
+		body = bytes.ReplaceAll(body, []byte("20130503192659.13651.20287@"), []byte(uuid.NewString()+"@"))
 		bodies[strings.TrimSuffix(filepath.Base(path), ".json")] = body
 	}
 	return bodies
@@ -154,7 +183,7 @@ func onlyEvent(e tracking.Event) string {
 		times, opens = "last_opened_at="+at+" "+times, 1
 	case tracking.Clicked:
 		times, clicks = times+" last_clicked_at="+at, 1
-		list = fmt.Sprintf(`{"link": %q, "ipAddress": %q, "timestamp": %q, "userAgent": %q}`, e.Link, e.IP, e.OccurredAt.Format("2006-01-02T15:04:05.000Z"), e.UserAgent)
+		list = fmt.Sprintf(`{"link": %q, "ipAddress": %q, "timestamp": %q, "userAgent": %q}`, e.Link, e.IP, strings.TrimSuffix(e.OccurredAt.Format("2006-01-02T15:04:05.000000"), "000")+"Z", e.UserAgent)
 	}
 	return fmt.Sprintf(`%s opens %d clicks %d link_clicks {"clicks": [%s], "totalClicks": %d}`, times, opens, clicks, list, clicks)
 }

@@ -23,7 +23,7 @@ func runSimulate(ctx context.Context, args []string, environ map[string]string, 
 	if err := parseFlags(flags, args, stdout); err != nil {
 		return err
 	}
-	c, err := loadConfig(environ, needsSecrets)
+	c, err := loadConfig(environ, needsResend)
 	if err != nil {
 		return err
 	}

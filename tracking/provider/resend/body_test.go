@@ -1,4 +1,4 @@
-package tracking_test
+package resend_test
 
 import (
 	"bytes"
@@ -15,13 +15,14 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
 var received = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// Bodies as their owners published them (testdata/resend/index.tsv says where):
+// Bodies as their owners published them (testdata/index.tsv says where):
 // each becomes the event, or gets the reason, that stands here.
-func TestDecodeResend_PublishedBodies(t *testing.T) {
+func TestDecode_PublishedBodies(t *testing.T) {
 	t.Parallel()
 	acme := uuid.MustParse("56761188-7520-42d8-8898-ff6fc54ce618")
 	at := func(text string) time.Time {
@@ -87,7 +88,7 @@ func TestDecodeResend_PublishedBodies(t *testing.T) {
 		t.Fatalf("%d bodies in testdata, %d expectations", len(bodies), want)
 	}
 	for name, body := range bodies {
-		got, err := tracking.DecodeResend("msg_1", received, body)
+		got, err := decode("msg_1", body)
 		if want, tracked := events[name]; tracked {
 			if err != nil || got != want {
 				t.Errorf("%s: error %v\n got %+v\nwant %+v", name, err, got, want)
@@ -100,9 +101,13 @@ func TestDecodeResend_PublishedBodies(t *testing.T) {
 	}
 }
 
+func decode(eventID string, body []byte) (tracking.Event, error) {
+	return resend.Provider{}.Decode(&tracking.Record{EventID: eventID, Value: body}, received)
+}
+
 func publishedBodies(t testing.TB) map[string][]byte {
 	t.Helper()
-	paths, err := filepath.Glob("testdata/resend/*.json")
+	paths, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no bodies in testdata: %v", err)
 	}
@@ -127,7 +132,7 @@ func reasonOf(err error) tracking.Reason {
 
 const emailID = "56761188-7520-42d8-8898-ff6fc54ce618"
 
-func TestDecodeResend_Dropped(t *testing.T) {
+func TestDecode_Dropped(t *testing.T) {
 	t.Parallel()
 	body := func(typ, createdAt, id string) string {
 		return `{"type":"` + typ + `","created_at":"` + createdAt + `","data":{"email_id":"` + id + `"}}`
@@ -163,21 +168,21 @@ func TestDecodeResend_Dropped(t *testing.T) {
 		{"more than a day ahead", body("email.opened", "2026-11-24T12:00:00.000001Z", emailID), tracking.TimeOutOfRange},
 		{"a click of year 9999", `{"type":"email.clicked","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `","click":{"timestamp":"9999-01-01T00:00:00Z"}}}`, tracking.TimeOutOfRange},
 	} {
-		if _, err := tracking.DecodeResend("msg_1", received, []byte(test.body)); reasonOf(err) != test.want {
+		if _, err := decode("msg_1", []byte(test.body)); reasonOf(err) != test.want {
 			t.Errorf("%s: error %v, want %s", test.name, err, test.want)
 		}
 	}
-	if _, err := tracking.DecodeResend("", received, []byte(good)); reasonOf(err) != tracking.NoEventID {
+	if _, err := decode("", []byte(good)); reasonOf(err) != tracking.NoEventID {
 		t.Errorf("without a webhook id: error %v", err)
 	}
 }
 
 // What can be counted is counted: odd content never drops an event.
-func TestDecodeResend_Mended(t *testing.T) {
+func TestDecode_Mended(t *testing.T) {
 	t.Parallel()
 	decode := func(body string) tracking.Event {
 		t.Helper()
-		e, err := tracking.DecodeResend("msg_1", received, []byte(body))
+		e, err := decode("msg_1", []byte(body))
 		if err != nil {
 			t.Fatalf("%v: %s", err, body[:min(len(body), 200)])
 		}
@@ -214,7 +219,7 @@ func TestDecodeResend_Mended(t *testing.T) {
 }
 
 // A producer and a consumer read the same of a body.
-func FuzzDecodeResend(f *testing.F) {
+func FuzzDecode(f *testing.F) {
 	for _, body := range publishedBodies(f) {
 		f.Add("msg_1", body)
 		var compact bytes.Buffer
@@ -224,8 +229,8 @@ func FuzzDecodeResend(f *testing.F) {
 		f.Add("msg_\x00\xff", compact.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, eventID string, body []byte) {
-		event, err := tracking.DecodeResend(eventID, received, body)
-		_, routed, routeErr := tracking.RouteResend(body)
+		event, err := decode(eventID, body)
+		routed, routeErr := resend.Route(body)
 
 		if notJSON := reasonOf(err) == tracking.NotJSON; notJSON != !isObject(body) {
 			t.Fatalf("not JSON is %v, encoding/json says it is an object: %v", notJSON, isObject(body))
@@ -255,13 +260,13 @@ func isObject(body []byte) bool {
 	return json.Valid(body) && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
 }
 
-// BenchmarkDecodeResend decodes the published outbound bodies, made compact as
+// BenchmarkDecode decodes the published outbound bodies, made compact as
 // the provider sends them, in turn.
-func BenchmarkDecodeResend(b *testing.B) {
+func BenchmarkDecode(b *testing.B) {
 	var bodies [][]byte
 	size := 0
 	for _, body := range publishedBodies(b) {
-		if _, err := tracking.DecodeResend("msg_1", received, body); err != nil {
+		if _, err := decode("msg_1", body); err != nil {
 			continue
 		}
 		var compact bytes.Buffer
@@ -275,7 +280,7 @@ func BenchmarkDecodeResend(b *testing.B) {
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		if _, err := tracking.DecodeResend("msg_2cT8aLq9FZ3vJwQnKxYb7RmPdEs", received, bodies[i%len(bodies)]); err != nil {
+		if _, err := decode("msg_2cT8aLq9FZ3vJwQnKxYb7RmPdEs", bodies[i%len(bodies)]); err != nil {
 			b.Fatal(err)
 		}
 		i++

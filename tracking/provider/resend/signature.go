@@ -1,17 +1,18 @@
-package producer
+package resend
 
 import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"hash"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/mailtally/mailtally/tracking/provider"
 )
 
 // Secret is the key of a webhook endpoint.
@@ -86,17 +87,17 @@ func readSignature(h http.Header) (signature, error) {
 			return s, nil
 		}
 	}
-	return signature{}, errors.New("missing signature headers: svix-id, svix-timestamp and svix-signature, or webhook-*")
+	return signature{}, provider.Unauthorized("missing signature headers: svix-id, svix-timestamp and svix-signature, or webhook-*")
 }
 
 // fresh tells whether the webhook was signed within the tolerance of now.
 func (s signature) fresh(now time.Time) error {
 	seconds, err := strconv.ParseInt(s.timestamp, 10, 64)
 	if err != nil {
-		return errors.New("the signature's timestamp is not a number of seconds")
+		return provider.Unauthorized("the signature's timestamp is not a number of seconds")
 	}
 	if age := now.Sub(time.Unix(seconds, 0)); age > tolerance || age < -tolerance {
-		return fmt.Errorf("the signature's timestamp is more than %v away from this server's clock", tolerance)
+		return provider.Unauthorized("the signature's timestamp is more than %v away from this server's clock", tolerance)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package producer
+package resend
 
 import (
 	"bytes"
@@ -9,9 +9,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/mailtally/mailtally/tracking/provider"
 )
 
 func TestParseSecret(t *testing.T) {
@@ -27,13 +26,8 @@ func TestParseSecret(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			hook := sentWebhook{secret: test.key, at: time.Now()}
-			sig := signature{id: "msg_1", timestamp: fmt.Sprint(hook.at.Unix())}
-			hook.id = sig.id
-			sig.signatures = hook.sign()
-			if !sig.matches(parseSecrets(t, test.text), clicked) {
-				t.Error("another key")
-			}
+			hooks, err := open(endpoint(t, test.text), at, sent{secret: test.key}.header(t), clicked)
+			want(t, true, hooks, err)
 		})
 	}
 }
@@ -54,25 +48,12 @@ func TestParseSecretRefuses(t *testing.T) {
 	}
 }
 
-// Without a secret anybody could sign: it is refused at the start.
-func TestNewRefusesEmptySecrets(t *testing.T) {
-	for name, secrets := range map[string][]Secret{
-		"none":      nil,
-		"empty":     {{}},
-		"one empty": append(parseSecrets(t, testSecret), Secret{}),
-	} {
-		registry := prometheus.NewRegistry()
-		p, err := New(Options{Secrets: secrets, Registerer: registry, Logger: slog.New(slog.DiscardHandler)})
-		if err == nil {
-			p.Close()
-			t.Errorf("%s: no error", name)
-		}
-	}
-}
-
 // Nothing prints a secret, alone, in what it is configured with, or in what holds it.
 func TestSecretIsHidden(t *testing.T) {
-	secret := parseSecrets(t, testSecret)[0]
+	secret, err := ParseSecret(testSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(testSecret, "whsec_"))
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +62,7 @@ func TestSecretIsHidden(t *testing.T) {
 		fmt.Sprintf("%x", key), fmt.Sprintf("%X", key), strings.Trim(fmt.Sprint(key), "[]"), strings.Trim(fmt.Sprintf("%#v", key), "[]byte{}")}
 
 	var printed bytes.Buffer
-	for _, value := range []any{secret, &secret, []Secret{secret}, Options{Secrets: []Secret{secret}}, &Producer{secrets: []Secret{secret}}} {
+	for _, value := range []any{secret, &secret, []Secret{secret}, endpoint(t, testSecret), []provider.Endpoint{endpoint(t, testSecret)}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%o", "%t"} {
 			fmt.Fprintf(&printed, verb+"\n", value)
 		}
@@ -91,7 +72,7 @@ func TestSecretIsHidden(t *testing.T) {
 		func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewTextHandler(w, o) },
 		func(w io.Writer, o *slog.HandlerOptions) slog.Handler { return slog.NewJSONHandler(w, o) },
 	} {
-		slog.New(handler(&printed, nil)).Info("start", "secret", secret, "options", Options{Secrets: []Secret{secret}})
+		slog.New(handler(&printed, nil)).Info("start", "secret", secret, "endpoint", endpoint(t, testSecret))
 	}
 	if text, err := json.Marshal(struct{ S fmt.Stringer }{secret}); err == nil {
 		printed.Write(text)

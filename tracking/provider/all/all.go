@@ -1,0 +1,16 @@
+// Package all lists the providers that mailtally knows.
+package all
+
+import (
+	"github.com/mailtally/mailtally/tracking/provider"
+	"github.com/mailtally/mailtally/tracking/provider/postmark"
+	"github.com/mailtally/mailtally/tracking/provider/resend"
+)
+
+// Providers is the list.
+func Providers() []provider.Provider {
+	return []provider.Provider{
+		resend.Provider{},
+		postmark.Provider{},
+	}
+}

@@ -1,0 +1,169 @@
+package postmark
+
+import (
+	"slices"
+	"time"
+
+	"github.com/go-faster/jx"
+	"github.com/google/uuid"
+
+	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider"
+)
+
+// body holds the members of a body that are read, unescaped but not yet understood.
+// One that is missing is nil.
+type body struct {
+	recordType, messageID, recipient []byte
+
+	// The event's time has a name of its own in each kind of event.
+	deliveredAt, receivedAt, bouncedAt []byte
+
+	link, userAgent, ip []byte // of opens and clicks
+
+	id, bounceType, description, details []byte // of bounces and complaints
+
+	inbound bool // it is a message that came in
+
+	content struct{ from, to int } // of bounces and complaints: the value of Content in the body
+}
+
+// read finds the members in text.
+func (b *body) read(text []byte) error {
+	return provider.Object(text, func(d *jx.Decoder, name []byte) error {
+		switch string(name) {
+		case "RecordType":
+			return provider.Text(d, &b.recordType)
+		case "MessageID":
+			return provider.Text(d, &b.messageID)
+		case "Recipient", "Email": // bounces and complaints call it Email
+			return provider.Text(d, &b.recipient)
+		case "DeliveredAt":
+			return provider.Text(d, &b.deliveredAt)
+		case "ReceivedAt":
+			return provider.Text(d, &b.receivedAt)
+		case "BouncedAt":
+			return provider.Text(d, &b.bouncedAt)
+		case "OriginalLink":
+			return provider.Text(d, &b.link)
+		case "UserAgent":
+			return provider.Text(d, &b.userAgent)
+		case "Geo":
+			return provider.Members(d, b.readGeo)
+		case "ID":
+			return provider.Literal(d, &b.id)
+		case "Type":
+			return provider.Text(d, &b.bounceType)
+		case "Description":
+			return provider.Text(d, &b.description)
+		case "Details":
+			return provider.Text(d, &b.details)
+		case "FromFull":
+			b.inbound = true
+		case "Content":
+			value, err := d.Raw()
+			// They share memory, so their capacities tell where it stands.
+			b.content.from = cap(text) - cap(value)
+			b.content.to = b.content.from + len(value)
+			return err
+		}
+		return d.Skip()
+	})
+}
+
+func (b *body) readGeo(d *jx.Decoder, name []byte) error {
+	if string(name) == "IP" {
+		return provider.Text(d, &b.ip)
+	}
+	return d.Skip()
+}
+
+// route tells what the body is about: the event's type, and whose email it is.
+func (b *body) route() (_ tracking.Type, email uuid.UUID, derived bool, err error) {
+	if b.recordType == nil {
+		if b.inbound {
+			return 0, email, false, &tracking.DropError{Reason: tracking.Untracked, Detail: "inbound mail"}
+		}
+		return 0, email, false, &tracking.DropError{Reason: tracking.NoType}
+	}
+	typ, tracked := typeOf(b.recordType, b.bounceType)
+	if !tracked {
+		detail := tracking.Clean(b.recordType, 64)
+		if b.bounceType != nil {
+			detail += "/" + tracking.Clean(b.bounceType, 64)
+		}
+		return 0, email, false, &tracking.DropError{Reason: tracking.Untracked, Detail: detail}
+	}
+	if len(b.messageID) == 0 {
+		return 0, email, false, &tracking.DropError{Reason: tracking.NoEmailID, Type: typ}
+	}
+	email, derived = tracking.EmailID(Name, string(b.messageID))
+	return typ, email, derived, nil
+}
+
+// Decode implements [provider.Provider].
+func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event, error) {
+	var b body
+	if err := b.read(r.Value); err != nil {
+		return tracking.Event{}, err
+	}
+	typ, email, derived, err := b.route()
+	if err != nil {
+		return tracking.Event{}, err
+	}
+	e := tracking.Event{EmailID: email, EventID: b.eventID(), Type: typ}
+	if derived {
+		e.ProviderEmailID = tracking.Clean(b.messageID, tracking.MaxProviderEmailID)
+	}
+	switch typ {
+	case tracking.Opened, tracking.Clicked:
+		e.Link = tracking.Clean(b.link, tracking.MaxLink)
+		e.UserAgent = tracking.Clean(b.userAgent, tracking.MaxUserAgent)
+		e.IP = provider.IP(b.ip)
+	case tracking.Delivered:
+	default:
+		e.Reason = tracking.Clean(b.bounceType, tracking.MaxReason)
+		e.Message = tracking.Clean(b.details, tracking.MaxMessage) // the receiving server's words
+		if e.Message == "" {
+			e.Message = tracking.Clean(b.description, tracking.MaxMessage)
+		}
+	}
+	at, readable := provider.Time(b.occurredAt())
+	if !readable {
+		return tracking.Event{}, &tracking.DropError{Reason: tracking.BadTime, Type: typ, Detail: tracking.Clean(b.occurredAt(), 64)}
+	}
+	if err := e.SetOccurredAt(at, receivedAt); err != nil {
+		return tracking.Event{}, err
+	}
+	return e, nil
+}
+
+// occurredAt is the event's time as Postmark wrote it: each kind of event has one.
+func (b *body) occurredAt() []byte {
+	for _, at := range [][]byte{b.deliveredAt, b.bouncedAt, b.receivedAt} {
+		if at != nil {
+			return at
+		}
+	}
+	return nil
+}
+
+// eventID is the id of the bounce, which a complaint has too. Other events have none,
+// and get a natural key: two opens, or two clicks on one link, that one recipient makes
+// within the 100 ns of Postmark's clock count as one.
+func (b *body) eventID() string {
+	if len(b.id) > 0 {
+		return string(b.recordType) + "/" + string(b.id)
+	}
+	return provider.NaturalKey(b.recordType, b.occurredAt(), b.recipient, b.link)
+}
+
+// withoutContent is text as it is, unless it is larger than a record may be: then the
+// message that it includes becomes an empty string, which nothing here reads. To refuse
+// it instead would lose every large bounce of a webhook that is set to include content.
+func (b *body) withoutContent(text []byte) []byte {
+	if len(text) <= provider.MaxValue || b.content.to == 0 {
+		return text
+	}
+	return slices.Concat(text[:b.content.from], []byte(`""`), text[b.content.to:])
+}

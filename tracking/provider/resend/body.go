@@ -1,0 +1,200 @@
+package resend
+
+import (
+	"time"
+
+	"github.com/go-faster/jx"
+	"github.com/google/uuid"
+
+	"github.com/mailtally/mailtally/tracking"
+	"github.com/mailtally/mailtally/tracking/provider"
+)
+
+// typeOf gives the Type of a webhook's "type"; false for one that is
+// not tracked. Not tracked are, by name, inbound mail (email.received,
+// inbox.email.*: their email_id is another message's) and what concerns a team
+// rather than an email (contact.*, domain.*, suppression.*, topic.*); and every
+// type this version does not know, as Resend adds some each year.
+// https://resend.com/docs/dashboard/webhooks/event-types
+func typeOf(name []byte) (tracking.Type, bool) {
+	switch string(name) {
+	case "email.scheduled":
+		return tracking.Scheduled, true
+	case "email.sent":
+		return tracking.Sent, true
+	case "email.delivered":
+		return tracking.Delivered, true
+	case "email.delivery_delayed":
+		return tracking.DeliveryDelayed, true
+	case "email.opened":
+		return tracking.Opened, true
+	case "email.clicked":
+		return tracking.Clicked, true
+	case "email.bounced":
+		return tracking.Bounced, true
+	case "email.complained":
+		return tracking.Complained, true
+	case "email.failed":
+		return tracking.Failed, true
+	case "email.suppressed":
+		return tracking.Suppressed, true
+	}
+	return 0, false
+}
+
+// Decode implements [provider.Provider]. The record's event id is the webhook's
+// (svix-id).
+//
+// Fields may stand in any order. Text that PostgreSQL cannot hold is mended (NUL and
+// invalid UTF-8 become U+FFFD) and over-long text is cut; neither drops an event.
+func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event, error) {
+	var b body
+	if err := b.read(r.Value); err != nil {
+		return tracking.Event{}, err
+	}
+	typ, emailID, err := b.route()
+	if err != nil {
+		return tracking.Event{}, err
+	}
+	if r.EventID == "" {
+		return tracking.Event{}, &tracking.DropError{Reason: tracking.NoEventID, Type: typ}
+	}
+
+	e := tracking.Event{EmailID: emailID, EventID: r.EventID, Type: typ}
+	var at time.Time
+	var readable bool
+	switch typ {
+	case tracking.Opened:
+		at, readable = b.open.into(&e)
+	case tracking.Clicked:
+		at, readable = b.click.into(&e)
+	case tracking.Bounced:
+		e.Reason = tracking.Clean(bounceReason(b.trouble), tracking.MaxReason)
+		e.Message = tracking.Clean(b.trouble.message, tracking.MaxMessage)
+	case tracking.Failed:
+		e.Reason = tracking.Clean(b.trouble.reason, tracking.MaxReason)
+	case tracking.Suppressed:
+		e.Reason = tracking.Clean(b.trouble.typ, tracking.MaxReason)
+		e.Message = tracking.Clean(b.trouble.message, tracking.MaxMessage)
+	}
+	// An open's or click's own time is the event's; without one, and for all other
+	// types, the envelope's is.
+	if !readable {
+		at, readable = provider.Time(b.createdAt)
+	}
+	if !readable {
+		return tracking.Event{}, &tracking.DropError{Reason: tracking.BadTime, Type: typ, Detail: tracking.Clean(b.createdAt, 64)}
+	}
+	if err := e.SetOccurredAt(at, receivedAt); err != nil {
+		return tracking.Event{}, err
+	}
+	return e, nil
+}
+
+// into fills in who touched the email, and gives the time if it can be read.
+func (t *touch) into(e *tracking.Event) (time.Time, bool) {
+	e.Link = tracking.Clean(t.link, tracking.MaxLink)
+	e.UserAgent = tracking.Clean(t.userAgent, tracking.MaxUserAgent)
+	e.IP = provider.IP(t.ip)
+	return provider.Time(t.timestamp)
+}
+
+// bounceReason is "type/subType", as in Permanent/Suppressed; older bodies have
+// neither.
+func bounceReason(t trouble) []byte {
+	if t.subType == nil {
+		return t.typ
+	}
+	return append(append(append([]byte(nil), t.typ...), '/'), t.subType...)
+}
+
+// body holds the fields of a body that are read, unescaped but not yet
+// understood. A field that is missing is nil.
+type body struct {
+	typ, createdAt, emailID []byte
+
+	open, click touch
+	trouble     trouble
+}
+
+// touch is data.open or data.click.
+type touch struct{ timestamp, link, userAgent, ip []byte }
+
+// trouble is data.bounce, data.failed or data.suppressed.
+type trouble struct{ typ, subType, reason, message []byte }
+
+// route tells what the body is about: the event's type, and whose email it is.
+func (r *body) route() (tracking.Type, uuid.UUID, error) {
+	if r.typ == nil {
+		return 0, uuid.UUID{}, &tracking.DropError{Reason: tracking.NoType}
+	}
+	typ, tracked := typeOf(r.typ)
+	if !tracked {
+		return 0, uuid.UUID{}, &tracking.DropError{Reason: tracking.Untracked, Detail: tracking.Clean(r.typ, 64)}
+	}
+	if r.emailID == nil {
+		return 0, uuid.UUID{}, &tracking.DropError{Reason: tracking.NoEmailID, Type: typ}
+	}
+	id, err := uuid.ParseBytes(r.emailID)
+	if err != nil {
+		return 0, uuid.UUID{}, &tracking.DropError{Reason: tracking.BadEmailID, Type: typ, Detail: tracking.Clean(r.emailID, 64)}
+	}
+	return typ, id, nil
+}
+
+// read finds the fields in text.
+func (r *body) read(text []byte) error {
+	return provider.Object(text, func(d *jx.Decoder, name []byte) error {
+		switch string(name) {
+		case "type":
+			return provider.Text(d, &r.typ)
+		case "created_at":
+			return provider.Text(d, &r.createdAt)
+		case "data":
+			return provider.Members(d, r.readData)
+		}
+		return d.Skip()
+	})
+}
+
+func (r *body) readData(d *jx.Decoder, name []byte) error {
+	switch string(name) {
+	case "email_id":
+		return provider.Text(d, &r.emailID)
+	case "open":
+		return provider.Members(d, r.open.read)
+	case "click":
+		return provider.Members(d, r.click.read)
+	case "bounce", "failed", "suppressed":
+		return provider.Members(d, r.trouble.read)
+	}
+	return d.Skip()
+}
+
+func (t *touch) read(d *jx.Decoder, name []byte) error {
+	switch string(name) {
+	case "timestamp":
+		return provider.Text(d, &t.timestamp)
+	case "link":
+		return provider.Text(d, &t.link)
+	case "userAgent":
+		return provider.Text(d, &t.userAgent)
+	case "ipAddress":
+		return provider.Text(d, &t.ip)
+	}
+	return d.Skip()
+}
+
+func (t *trouble) read(d *jx.Decoder, name []byte) error {
+	switch string(name) {
+	case "type":
+		return provider.Text(d, &t.typ)
+	case "subType":
+		return provider.Text(d, &t.subType)
+	case "reason":
+		return provider.Text(d, &t.reason)
+	case "message":
+		return provider.Text(d, &t.message)
+	}
+	return d.Skip()
+}

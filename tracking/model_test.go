@@ -19,6 +19,7 @@ import (
 // row is what an application sees of an email, in mailtally.email_history.
 type row struct {
 	ID                    uuid.UUID
+	ProviderEmailID       *string
 	First                 [11]*time.Time // by tracking.Type
 	LastOpened            *time.Time
 	LastClicked           *time.Time
@@ -50,6 +51,9 @@ func model(events []tracking.Event) map[uuid.UUID]row {
 		r := row{ID: id, Events: len(list), Links: []string{}}
 		for _, e := range list {
 			at := e.OccurredAt
+			if e.ProviderEmailID != "" {
+				r.ProviderEmailID = &e.ProviderEmailID
+			}
 			if r.First[e.Type] == nil {
 				r.First[e.Type] = &at
 			}
@@ -72,7 +76,7 @@ func model(events []tracking.Event) map[uuid.UUID]row {
 func stored(ctx context.Context, t require, pool *pgxpool.Pool) map[uuid.UUID]row {
 	t.Helper()
 	rows, err := pool.Query(ctx, `
-		SELECT id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
+		SELECT id, provider_email_id, scheduled_at, sent_at, delivered_at, delivery_delayed_at, opened_at, clicked_at,
 		       bounced_at, complained_at, failed_at, suppressed_at, last_opened_at, last_clicked_at,
 		       open_count, click_count, link_clicks,
 		       (SELECT count(*) FROM mailtally.email_event WHERE email_id = id)
@@ -84,7 +88,7 @@ func stored(ctx context.Context, t require, pool *pgxpool.Pool) map[uuid.UUID]ro
 	_, err = pgx.CollectRows(rows, func(in pgx.CollectableRow) (struct{}, error) {
 		r := row{Links: []string{}}
 		var links []byte
-		err := in.Scan(&r.ID, &r.First[1], &r.First[2], &r.First[3], &r.First[4], &r.First[5], &r.First[6],
+		err := in.Scan(&r.ID, &r.ProviderEmailID, &r.First[1], &r.First[2], &r.First[3], &r.First[4], &r.First[5], &r.First[6],
 			&r.First[7], &r.First[8], &r.First[9], &r.First[10], &r.LastOpened, &r.LastClicked,
 			&r.OpenCount, &r.ClickCount, &links, &r.Events)
 		if err != nil {

@@ -74,16 +74,26 @@ const largestLimit = 4
 // drawEvents draws events of a few emails, with repetitions. The ids are new in
 // every run, so that runs share a database.
 func drawEvents(t *rapid.T) []tracking.Event {
-	emails := make([]uuid.UUID, rapid.IntRange(1, 4).Draw(t, "emails"))
+	type email struct {
+		id         uuid.UUID
+		atProvider string // where that is another id
+	}
+	emails := make([]email, rapid.IntRange(1, 4).Draw(t, "emails"))
 	for i := range emails {
-		emails[i] = uuid.New()
+		emails[i].id = uuid.New()
+		if rapid.Bool().Draw(t, "no UUID") {
+			emails[i].atProvider = "<" + emails[i].id.String() + "@example.com>"
+			emails[i].id, _ = tracking.EmailID("test", emails[i].atProvider)
+		}
 	}
 	base := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	distinct := make([]tracking.Event, rapid.IntRange(1, 40).Draw(t, "distinct events"))
 	for i := range distinct {
 		typ := rapid.SampledFrom(append(tracking.Types(), tracking.Opened, tracking.Opened, tracking.Clicked, tracking.Clicked)).Draw(t, "type")
+		of := rapid.SampledFrom(emails).Draw(t, "email")
 		distinct[i] = tracking.Event{
-			EmailID: rapid.SampledFrom(emails).Draw(t, "email"),
+			EmailID:         of.id,
+			ProviderEmailID: of.atProvider,
 			// The same event id may be used for several emails.
 			EventID:    fmt.Sprintf("msg_%d", i%30),
 			Type:       typ,

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -107,16 +108,17 @@ func (g *gate) refuse(w http.ResponseWriter, r *refusal, events int) {
 
 // content is what a request holds.
 type content struct {
-	records []*kgo.Record
-	reasons []tracking.Reason // why a record is a dead letter; empty for one that is none
-	ignored int               // events of types that are not tracked
+	receivedAt time.Time
+	records    []*kgo.Record
+	reasons    []tracking.Reason // why a record is a dead letter; empty for one that is none
+	ignored    int               // events of types that are not tracked
 }
 
 // receive reads a request, has its provider prove it and cut it into events, and makes
 // their records. What it keeps in memory it takes from room.
-func (g *gate) receive(w http.ResponseWriter, r *http.Request, room *share) (c content, _ *refusal) {
-	receivedAt := g.now()
-	if err := g.endpoint.Admit(r.Header, receivedAt); err != nil {
+func (g *gate) receive(w http.ResponseWriter, r *http.Request, room *share) (*content, *refusal) {
+	c := &content{receivedAt: g.now()}
+	if err := g.endpoint.Admit(r.Header, c.receivedAt); err != nil {
 		return c, refusedBy(err)
 	}
 	body, err := readBody(w, r, g.endpoint.Limit(), room)
@@ -129,30 +131,35 @@ func (g *gate) receive(w http.ResponseWriter, r *http.Request, room *share) (c c
 	case err != nil:
 		return c, bodyMissing
 	}
-	hooks, err := g.endpoint.Open(r.Context(), provider.Request{Header: r.Header, Body: body, ReceivedAt: receivedAt})
+	hooks, err := g.endpoint.Open(r.Context(), provider.Request{Header: r.Header, Body: body, ReceivedAt: c.receivedAt})
 	if err != nil {
 		return c, refusedBy(err)
 	}
 	for hook := range hooks {
-		if hook.Drop != nil && hook.Drop.Reason == tracking.Untracked {
-			c.ignored++
-			continue
-		}
-		if len(c.records) > 0 && !room.grow(heldPerRecord) { // the first one's is taken
+		if len(c.records) > 0 && !room.grow(heldPerRecord) { // the first one's was taken with the body
 			return c, sendAgain(errNoRoom)
 		}
-		record := tracking.Record{Provider: g.endpoint.Name(), EventID: hook.EventID, SentAt: hook.SentAt, ReceivedAt: receivedAt, Value: hook.Value}
-		topic, reason := g.topic, tracking.Reason("")
-		if hook.Drop == nil {
-			record.Key = []byte(hook.EmailID.String())
-		} else {
-			topic, reason = g.deadLetterTopic, hook.Drop.Reason
-			record.DeadLetter = &tracking.DeadLetter{Reason: reason, Detail: hook.Drop.Detail}
-		}
-		c.records = append(c.records, kafkaRecord(topic, &record))
-		c.reasons = append(c.reasons, reason)
+		g.add(c, &hook)
 	}
 	return c, nil
+}
+
+// add makes the record of an event, unless its type is not tracked.
+func (g *gate) add(c *content, hook *provider.Webhook) {
+	if hook.Drop != nil && hook.Drop.Reason == tracking.Untracked {
+		c.ignored++
+		return
+	}
+	record := tracking.Record{Provider: g.endpoint.Name(), EventID: hook.EventID, SentAt: hook.SentAt, ReceivedAt: c.receivedAt, Value: hook.Value}
+	topic, reason := g.topic, tracking.Reason("")
+	if hook.Drop == nil {
+		record.Key = []byte(hook.EmailID.String())
+	} else {
+		topic, reason = g.deadLetterTopic, hook.Drop.Reason
+		record.DeadLetter = &tracking.DeadLetter{Reason: reason, Detail: hook.Drop.Detail}
+	}
+	c.records = append(c.records, kafkaRecord(topic, &record))
+	c.reasons = append(c.reasons, reason)
 }
 
 func kafkaRecord(topic string, r *tracking.Record) *kgo.Record {
@@ -165,7 +172,7 @@ func kafkaRecord(topic string, r *tracking.Record) *kgo.Record {
 }
 
 // count counts what is stored by now.
-func (g *gate) count(c content) {
+func (g *gate) count(c *content) {
 	for i, reason := range c.reasons {
 		if reason == "" {
 			g.webhooks[accepted].Inc()

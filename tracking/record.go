@@ -77,9 +77,11 @@ const (
 // letter's reason and detail, which each has.
 func (r *Record) Headers() []Header {
 	headers := make([]Header, 0, 6+len(r.Others))
+	text := make([]byte, 0, 256) // all values are one piece of memory, if that suffices
 	add := func(key, value string) {
 		if value != "" {
-			headers = append(headers, Header{key, []byte(value)})
+			text = append(text, value...)
+			headers = append(headers, Header{key, text[len(text)-len(value) : len(text) : len(text)]})
 		}
 	}
 	addNumber := func(key string, n int64) {
@@ -91,7 +93,9 @@ func (r *Record) Headers() []Header {
 	add(headerEventID, r.EventID)
 	add(headerSentAt, r.SentAt)
 	if !r.ReceivedAt.IsZero() {
-		headers = append(headers, Header{headerReceivedAt, r.ReceivedAt.UTC().AppendFormat(nil, time.RFC3339Nano)})
+		from := len(text)
+		text = r.ReceivedAt.UTC().AppendFormat(text, time.RFC3339Nano)
+		headers = append(headers, Header{headerReceivedAt, text[from:len(text):len(text)]})
 	}
 	if d := r.DeadLetter; d != nil {
 		headers = append(headers, Header{headerReason, []byte(d.Reason)}, Header{headerDetail, []byte(d.Detail)})

@@ -81,14 +81,18 @@ type signature struct {
 // Webhooks specification, which are the same with another prefix.
 // https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 func readSignature(h http.Header) (signature, error) {
-	for _, prefix := range []string{"Svix-", "Webhook-"} {
-		s := signature{h.Get(prefix + "Id"), h.Get(prefix + "Timestamp"), h.Get(prefix + "Signature")}
-		if s.id != "" && s.timestamp != "" && s.signatures != "" {
-			return s, nil
-		}
+	s := signature{h.Get("Svix-Id"), h.Get("Svix-Timestamp"), h.Get("Svix-Signature")}
+	if s.whole() {
+		return s, nil
+	}
+	s = signature{h.Get("Webhook-Id"), h.Get("Webhook-Timestamp"), h.Get("Webhook-Signature")}
+	if s.whole() {
+		return s, nil
 	}
 	return signature{}, provider.Unauthorized("missing signature headers: svix-id, svix-timestamp and svix-signature, or webhook-*")
 }
+
+func (s signature) whole() bool { return s.id != "" && s.timestamp != "" && s.signatures != "" }
 
 // fresh tells whether the webhook was signed within the tolerance of now.
 func (s signature) fresh(now time.Time) error {

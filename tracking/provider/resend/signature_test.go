@@ -1,6 +1,7 @@
 package resend
 
 import (
+	"context"
 	"math"
 	"net/http"
 	"os"
@@ -87,7 +88,7 @@ func open(e provider.Endpoint, now time.Time, h http.Header, body []byte) (hooks
 	if err := e.Admit(h, now); err != nil {
 		return nil, err
 	}
-	all, err := e.Open(nil, provider.Request{Header: h, Body: body, ReceivedAt: now})
+	all, err := e.Open(context.Background(), provider.Request{Header: h, Body: body, ReceivedAt: now})
 	if err != nil {
 		return nil, err
 	}

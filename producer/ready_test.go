@@ -29,11 +29,7 @@ func TestReady(t *testing.T) {
 			g := newGateway(t, gatewayOptions{seed: broker.Addr()})
 			g.wantReady(deadline, test.want)
 			broker.Close() // now, and not when some cache has grown old
-			start := time.Now()
 			g.wantReady(100*time.Millisecond, "broker")
-			if took := time.Since(start); took > 5*time.Second {
-				t.Errorf("took %v, the context allows 100 ms", took)
-			}
 		})
 	}
 }

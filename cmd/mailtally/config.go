@@ -169,7 +169,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 		}
 	}
 	if needs&needsProvider != 0 && !anyProvider {
-		problem(strings.Join(providerVariables, ", "), "none is set: want that of each provider whose webhooks are to come")
+		problem(providerVariables[0], "is not set, nor is %s: want that of each provider whose webhooks are to come", strings.Join(providerVariables[1:], ", "))
 	}
 	if needs&needsResend != 0 && c.ResendWebhookSecrets == "" {
 		problem("RESEND_WEBHOOK_SECRETS", "is not set: want the endpoint's signing secret, whsec_…, from Resend's webhook page")

@@ -28,7 +28,7 @@ const (
 	providersPage     = root + "docs/providers.md"
 )
 
-func readPage(t *testing.T, page string) string {
+func readText(t *testing.T, page string) string {
 	t.Helper()
 	text, err := os.ReadFile(page)
 	if err != nil {
@@ -41,7 +41,7 @@ func readPage(t *testing.T, page string) string {
 // its head.
 func table(t *testing.T, page, heading string) (rows [][]string) {
 	t.Helper()
-	_, section, found := strings.Cut(readPage(t, page), "\n## "+heading+"\n")
+	_, section, found := strings.Cut(readText(t, page), "\n## "+heading+"\n")
 	if !found {
 		t.Fatalf("%s has no heading %q", page, heading)
 	}
@@ -167,7 +167,7 @@ func sources(t *testing.T, dir string) (texts []string) {
 	}
 	for _, file := range files {
 		if !strings.HasSuffix(file, "_test.go") {
-			texts = append(texts, readPage(t, file))
+			texts = append(texts, readText(t, file))
 		}
 	}
 	return texts
@@ -256,12 +256,12 @@ func countedAs(t *testing.T, p provider.Provider, name string) string {
 func TestDocs_Guarantees(t *testing.T) {
 	t.Parallel()
 	var promised, tested []string
-	for _, g := range regexp.MustCompile(`(?m)^- \*\*(I\d), `).FindAllStringSubmatch(readPage(t, readmePage), -1) {
+	for _, g := range regexp.MustCompile(`(?m)^- \*\*(I\d), `).FindAllStringSubmatch(readText(t, readmePage), -1) {
 		promised = append(promised, g[1])
 	}
 	err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, "_test.go") {
-			for _, name := range regexp.MustCompile(`(?m)^func Test\w*I\d_\w*`).FindAllString(readPage(t, path), -1) {
+			for _, name := range regexp.MustCompile(`(?m)^func Test\w*I\d_\w*`).FindAllString(readText(t, path), -1) {
 				for _, g := range regexp.MustCompile(`(I\d)_`).FindAllStringSubmatch(name, -1) {
 					tested = append(tested, g[1])
 				}
@@ -296,7 +296,7 @@ func TestDocs_Links(t *testing.T) {
 	}
 	links := 0
 	for _, page := range append(pages, readmePage, root+"deploy/runbook.md") {
-		for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(readPage(t, page), -1) {
+		for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(readText(t, page), -1) {
 			if strings.Contains(link[1], "://") {
 				continue
 			}
@@ -308,7 +308,7 @@ func TestDocs_Links(t *testing.T) {
 			}
 			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s: %v", page, err)
-			} else if anchor != "" && !slices.Contains(anchors(readPage(t, target)), anchor) {
+			} else if anchor != "" && !slices.Contains(anchors(readText(t, target)), anchor) {
 				t.Errorf("%s: %s has no heading #%s", page, target, anchor)
 			}
 		}

@@ -59,18 +59,17 @@ const kafkaDialTimeout = 10 * time.Second
 type brokerWatch struct {
 	log *slog.Logger
 
-	mu   sync.Mutex             // held while nothing is written: the client's reads wait for it
-	lost map[string]*brokerLoss // by address: no more than there are brokers and seeds
+	mu   sync.Mutex           // held while nothing is written: the client's reads wait for it
+	lost map[int32]brokerLoss // by the client's number, which a seed has too: a negative one
 }
 
 type brokerLoss struct {
-	since  time.Time
-	tries  int
-	asSeed bool // alone
+	since time.Time
+	tries int
 }
 
 func newBrokerWatch(log *slog.Logger) *brokerWatch {
-	return &brokerWatch{log: log, lost: make(map[string]*brokerLoss)}
+	return &brokerWatch{log: log, lost: make(map[int32]brokerLoss)}
 }
 
 // OnBrokerConnect is a [kgo.HookBrokerConnect]. That a connection is made is no
@@ -98,48 +97,32 @@ func (w *brokerWatch) failed(broker kgo.BrokerMetadata, err error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, net.ErrClosed) {
 		return
 	}
-	if !w.isNew(broker) {
-		return
+	w.mu.Lock()
+	loss, isLost := w.lost[broker.NodeID]
+	if !isLost {
+		loss.since = time.Now()
 	}
-	if isSeed(broker) {
+	loss.tries++
+	w.lost[broker.NodeID] = loss
+	w.mu.Unlock()
+	switch {
+	case isLost: // which has been said
+	case broker.NodeID < 0:
 		w.log.Warn("Kafka seed broker not reached: any other that is will do", "broker", brokerAddr(broker), "error", err)
-	} else {
+	default:
 		w.log.Warn("Kafka broker lost: tried again until it is back", "broker", brokerAddr(broker), "error", err)
 	}
 }
 
-// isNew counts a failure, and tells whether it is the first one, as a seed or as a
-// broker that was told of.
-func (w *brokerWatch) isNew(broker kgo.BrokerMetadata) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	loss := w.lost[brokerAddr(broker)]
-	if loss == nil {
-		loss = &brokerLoss{since: time.Now()}
-		w.lost[brokerAddr(broker)] = loss
-	}
-	loss.tries++
-	isNew := loss.tries == 1 || loss.asSeed && !isSeed(broker)
-	loss.asSeed = isSeed(broker) && (loss.asSeed || loss.tries == 1)
-	return isNew
-}
-
 func (w *brokerWatch) answered(broker kgo.BrokerMetadata) {
 	w.mu.Lock()
-	var loss *brokerLoss
-	if len(w.lost) > 0 {
-		addr := brokerAddr(broker)
-		loss = w.lost[addr]
-		delete(w.lost, addr)
-	}
+	loss, wasLost := w.lost[broker.NodeID]
+	delete(w.lost, broker.NodeID)
 	w.mu.Unlock()
-	if loss != nil {
+	if wasLost {
 		w.log.Info("Kafka broker back", "broker", brokerAddr(broker), "duration", since(loss.since), "tries", loss.tries)
 	}
 }
-
-// isSeed tells whether the client has the address from its settings only.
-func isSeed(b kgo.BrokerMetadata) bool { return b.NodeID < 0 }
 
 func brokerAddr(b kgo.BrokerMetadata) string {
 	return net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))

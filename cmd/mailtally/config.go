@@ -16,43 +16,45 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// config is all that the environment says. The README's table is checked
-// against its tags by a test.
+// config is all that the environment says. Its tags are what there is to know of a
+// variable: name and default, which commands read it beside dev, which reads all, and
+// what it is. Each command's help is made of them, and a test holds the documentation
+// against them.
 type config struct {
-	KafkaBrokers           []string `env:"KAFKA_BROKERS" envDefault:"localhost:9092"`
-	KafkaTopic             string   `env:"KAFKA_TOPIC" envDefault:"email-events"`
-	KafkaDeadLetterTopic   string   `env:"KAFKA_DEAD_LETTER_TOPIC" envDefault:"email-events.dead-letter"`
-	KafkaGroup             string   `env:"KAFKA_GROUP" envDefault:"mailtally"`
-	KafkaPartitions        int32    `env:"KAFKA_PARTITIONS" envDefault:"12"`
-	KafkaReplicationFactor int16    `env:"KAFKA_REPLICATION_FACTOR"` // 0: the broker's default
+	KafkaBrokers           []string `env:"KAFKA_BROKERS" envDefault:"localhost:9092" for:"producer consumer migrate" help:"host:port of one or more brokers, comma separated"`
+	KafkaTopic             string   `env:"KAFKA_TOPIC" envDefault:"email-events" for:"producer consumer migrate" help:"the topic of the events"`
+	KafkaDeadLetterTopic   string   `env:"KAFKA_DEAD_LETTER_TOPIC" envDefault:"email-events.dead-letter" for:"producer consumer migrate" help:"the topic of what cannot be counted"`
+	KafkaGroup             string   `env:"KAFKA_GROUP" envDefault:"mailtally" for:"consumer" help:"the consumer group"`
+	KafkaPartitions        int32    `env:"KAFKA_PARTITIONS" envDefault:"12" for:"migrate" help:"of the topic that migrate creates"`
+	KafkaReplicationFactor int16    `env:"KAFKA_REPLICATION_FACTOR" for:"migrate" help:"of the topics that migrate creates; the broker's default if not set"`
 
-	KafkaTLS         bool   `env:"KAFKA_TLS" envDefault:"false"`
-	KafkaTLSCAFile   string `env:"KAFKA_TLS_CA_FILE"`
-	KafkaTLSCertFile string `env:"KAFKA_TLS_CERT_FILE"`
-	KafkaTLSKeyFile  string `env:"KAFKA_TLS_KEY_FILE"`
+	KafkaTLS         bool   `env:"KAFKA_TLS" envDefault:"false" for:"producer consumer migrate" help:"true to connect with TLS"`
+	KafkaTLSCAFile   string `env:"KAFKA_TLS_CA_FILE" for:"producer consumer migrate" help:"PEM; the system's authorities if not set"`
+	KafkaTLSCertFile string `env:"KAFKA_TLS_CERT_FILE" for:"producer consumer migrate" help:"PEM, with KAFKA_TLS_KEY_FILE, for brokers that ask for a client certificate"`
+	KafkaTLSKeyFile  string `env:"KAFKA_TLS_KEY_FILE" for:"producer consumer migrate" help:"PEM, the certificate's private key"`
 
-	KafkaSASLMechanism    string `env:"KAFKA_SASL_MECHANISM"`
-	KafkaSASLUsername     string `env:"KAFKA_SASL_USERNAME"`
-	KafkaSASLPassword     string `env:"KAFKA_SASL_PASSWORD"`
-	KafkaSASLPasswordFile string `env:"KAFKA_SASL_PASSWORD_FILE"`
+	KafkaSASLMechanism    string `env:"KAFKA_SASL_MECHANISM" for:"producer consumer migrate" help:"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"`
+	KafkaSASLUsername     string `env:"KAFKA_SASL_USERNAME" for:"producer consumer migrate" help:"goes with the mechanism"`
+	KafkaSASLPassword     string `env:"KAFKA_SASL_PASSWORD" for:"producer consumer migrate" help:"goes with the mechanism"`
+	KafkaSASLPasswordFile string `env:"KAFKA_SASL_PASSWORD_FILE" for:"producer consumer migrate" help:"a file that holds it"`
 
-	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"10000"`
-	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"4"`
+	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"10000" for:"consumer" help:"the most events of a transaction, and of a poll"`
+	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"4" for:"consumer" help:"how many transactions go on at once under a backlog"`
 
-	DatabaseURL     string `env:"DATABASE_URL"`
-	DatabaseURLFile string `env:"DATABASE_URL_FILE"`
+	DatabaseURL     string `env:"DATABASE_URL" for:"consumer migrate" help:"as libpq and pgx read it"`
+	DatabaseURLFile string `env:"DATABASE_URL_FILE" for:"consumer migrate" help:"a file that holds it"`
 
-	HTTPAddr  string `env:"HTTP_ADDR" envDefault:":8080"`
-	AdminAddr string `env:"ADMIN_ADDR" envDefault:":8081"`
+	HTTPAddr  string `env:"HTTP_ADDR" envDefault:":8080" for:"producer simulate" help:"the producer's public port: webhooks only"`
+	AdminAddr string `env:"ADMIN_ADDR" envDefault:":8081" for:"producer consumer healthcheck" help:"/ (the live page), /metrics, /healthz, /readyz of every role"`
 
-	ResendWebhookSecrets     string `env:"RESEND_WEBHOOK_SECRETS"`
-	ResendWebhookSecretsFile string `env:"RESEND_WEBHOOK_SECRETS_FILE"`
+	ResendWebhookSecrets     string `env:"RESEND_WEBHOOK_SECRETS" for:"producer simulate" help:"comma separated whsec_…: more than one while rotating"`
+	ResendWebhookSecretsFile string `env:"RESEND_WEBHOOK_SECRETS_FILE" for:"producer simulate" help:"a file that holds them"`
 
-	PostmarkWebhookCredentials     string `env:"POSTMARK_WEBHOOK_CREDENTIALS"`
-	PostmarkWebhookCredentialsFile string `env:"POSTMARK_WEBHOOK_CREDENTIALS_FILE"`
+	PostmarkWebhookCredentials     string `env:"POSTMARK_WEBHOOK_CREDENTIALS" for:"producer" help:"comma separated user:password: more than one while rotating"`
+	PostmarkWebhookCredentialsFile string `env:"POSTMARK_WEBHOOK_CREDENTIALS_FILE" for:"producer" help:"a file that holds them"`
 
-	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
-	LogFormat string     `env:"LOG_FORMAT" envDefault:"json"`
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" for:"producer consumer migrate simulate" help:"debug, info, warn or error"`
+	LogFormat string     `env:"LOG_FORMAT" envDefault:"json" for:"producer consumer migrate simulate" help:"json or text"`
 
 	// endpoints are those of the providers that are configured.
 	endpoints []provider.Endpoint
@@ -76,30 +78,26 @@ const (
 func loadConfig(environ map[string]string, needs int) (config, error) {
 	var c config
 	var problems []error
+	unread := make(map[string]bool) // what is no value of its type: nothing else need be said of it
 	problem := func(variable, format string, args ...any) {
-		problems = append(problems, fmt.Errorf("%s: %w", variable, fmt.Errorf(format, args...)))
+		if !unread[variable] {
+			problems = append(problems, fmt.Errorf("%s: %w", variable, fmt.Errorf(format, args...)))
+		}
 	}
 
-	// A variable that is set to nothing is one that is not set.
-	present := make(map[string]string)
-	for name, value := range environ {
-		if strings.TrimSpace(value) != "" {
-			present[name] = value
-		}
-	}
+	present := set(environ)
 	err := env.ParseWithOptions(&c, env.Options{Environment: present})
-	var all env.AggregateError
-	if errors.As(err, &all) {
-		for _, err := range all.Errors {
-			var parse env.ParseError
-			if !errors.As(err, &parse) {
-				problems = append(problems, err)
-				continue
-			}
-			field, _ := reflect.TypeFor[config]().FieldByName(parse.Name)
-			variable := field.Tag.Get("env")
-			problem(variable, "%q is no %s", present[variable], kind(field.Type))
+	all, _ := errors.AsType[env.AggregateError](err)
+	for _, err := range all.Errors {
+		parse, isParse := errors.AsType[env.ParseError](err)
+		if !isParse {
+			problems = append(problems, err)
+			continue
 		}
+		field, _ := reflect.TypeFor[config]().FieldByName(parse.Name)
+		variable := field.Tag.Get("env")
+		problem(variable, "%q is no %s", present[variable], kind(field.Type))
+		unread[variable] = true
 	}
 
 	fromFile(&c.KafkaSASLPassword, "KAFKA_SASL_PASSWORD", c.KafkaSASLPasswordFile, problem)
@@ -121,16 +119,16 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	if c.KafkaTopic == c.KafkaDeadLetterTopic {
 		problem("KAFKA_DEAD_LETTER_TOPIC", "is KAFKA_TOPIC: dead letters would be consumed again, for ever")
 	}
-	if c.KafkaPartitions < 1 && !failed(all, "KafkaPartitions") {
+	if c.KafkaPartitions < 1 {
 		problem("KAFKA_PARTITIONS", "%d: want 1 or more", c.KafkaPartitions)
 	}
-	if c.KafkaReplicationFactor < 1 && present["KAFKA_REPLICATION_FACTOR"] != "" && !failed(all, "KafkaReplicationFactor") {
+	if c.KafkaReplicationFactor < 1 && present["KAFKA_REPLICATION_FACTOR"] != "" {
 		problem("KAFKA_REPLICATION_FACTOR", "%d: want 1 or more, or leave it out for the broker's default", c.KafkaReplicationFactor)
 	}
-	if c.ConsumerMaxBatch < 1 && !failed(all, "ConsumerMaxBatch") {
+	if c.ConsumerMaxBatch < 1 {
 		problem("CONSUMER_MAX_BATCH", "%d: want 1 or more", c.ConsumerMaxBatch)
 	}
-	if (c.ConsumerWriters < 1 || c.ConsumerWriters > maxWriters) && !failed(all, "ConsumerWriters") {
+	if c.ConsumerWriters < 1 || c.ConsumerWriters > maxWriters {
 		problem("CONSUMER_WRITERS", "%d: want 1 to %d: each has a connection of its own", c.ConsumerWriters, maxWriters)
 	}
 	if !c.KafkaTLS {
@@ -185,11 +183,15 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	return c, nil
 }
 
-func failed(all env.AggregateError, field string) bool {
-	return slices.ContainsFunc(all.Errors, func(err error) bool {
-		var parse env.ParseError
-		return errors.As(err, &parse) && parse.Name == field
-	})
+// set are the variables that are set. One that is set to nothing is not.
+func set(environ map[string]string) map[string]string {
+	present := make(map[string]string)
+	for name, value := range environ {
+		if strings.TrimSpace(value) != "" {
+			present[name] = value
+		}
+	}
+	return present
 }
 
 func kind(t reflect.Type) string {
@@ -224,11 +226,8 @@ func fromFile(secret *string, name, file string, problem func(string, string, ..
 }
 
 func trimmed(list []string) []string {
-	var out []string
-	for _, s := range list {
-		if s = strings.TrimSpace(s); s != "" {
-			out = append(out, s)
-		}
+	for i, s := range list {
+		list[i] = strings.TrimSpace(s)
 	}
-	return out
+	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
 }

@@ -2,13 +2,11 @@ package main
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"sync"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/tracking"
@@ -17,64 +15,70 @@ import (
 
 // runConsumer is one member of the consumer group. When ctx ends it finishes
 // the batch in hand, commits its offsets and leaves the group.
-func runConsumer(ctx context.Context, args []string, environ map[string]string, _, stderr io.Writer) error {
-	if err := noArguments(args); err != nil {
-		return err
-	}
-	c, err := loadConfig(environ, needsDatabase)
+func runConsumer(ctx context.Context, i *invocation) error {
+	c, log, flush, err := i.begin(needsDatabase)
 	if err != nil {
 		return err
 	}
-	log, flush := newLogger(c, stderr)
 	defer flush()
 	return runMember(ctx, c, newRegistry(), log)
 }
 
 // runMember is the member, which counts in reg.
-func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slog.Logger) (err error) {
-	defer func() {
-		if err == nil {
-			log.Info("consumer stopped", "group", c.KafkaGroup)
+func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slog.Logger) error {
+	err := live(ctx, log, func(ctx context.Context, life *lifecycle) error {
+		admin, err := life.listen("ADMIN_ADDR", c.AdminAddr)
+		if err != nil {
+			return err
 		}
-	}()
-	pool, err := openPool(ctx, c.DatabaseURL, c.ConsumerWriters, reg)
-	if err != nil {
-		return err
-	}
-	defer atMost(poolCloseTimeout, log, "database connections", pool.Close)
-	kafka, err := kafkaOptions(c, reg, log)
-	if err != nil {
-		return err
-	}
-	admin, err := listen("ADMIN_ADDR", c.AdminAddr)
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
-	withSettings(log, c).Info("consumer started", "group", c.KafkaGroup, "database", databaseName(c.DatabaseURL),
-		"writers", c.ConsumerWriters, "max_batch", c.ConsumerMaxBatch, "admin_addr", admin.Addr().String())
-	member, err := newMember(c, kafka, pool, reg, log)
-	if err != nil {
-		return err
-	}
-	ready := []check{
-		{"kafka", member.Ready},
-		{"database", func(ctx context.Context) error { return tracking.Ready(ctx, pool) }},
-	}
-	return withAdmin(ctx, admin, adminHandler(reg, ready...), log, func(ctx context.Context) error {
-		var running sync.WaitGroup
-		running.Go(func() { keepPartitions(ctx, pool, log) })
-		member.Run(ctx)
-		running.Wait()
+		pool, err := life.openPool(ctx, c, 1, reg)
+		if err != nil {
+			return err
+		}
+		withSettings(log, c).Info("consumer started", "group", c.KafkaGroup, "database", databaseName(c.DatabaseURL),
+			"writers", c.ConsumerWriters, "max_batch", c.ConsumerMaxBatch, "admin_addr", admin.Addr().String())
+		member, err := newMember(c, pool, reg, log)
+		if err != nil {
+			return err
+		}
+		roles := life.group("consumer", roleStopTimeout)
+		roles.serve("admin", admin, adminHandler(reg, check{"kafka", member.Ready}, databaseCheck(pool)), adminDrain)
+		roles.runMembers(pool, member)
 		return nil
 	})
+	if err == nil {
+		log.Info("consumer stopped", "group", c.KafkaGroup)
+	}
+	return err
 }
 
 // newMember makes a member that counts in reg.
-func newMember(c config, kafka []kgo.Opt, pool *pgxpool.Pool, reg prometheus.Registerer, log *slog.Logger) (*consumer.Consumer, error) {
+func newMember(c config, pool *pgxpool.Pool, reg prometheus.Registerer, log *slog.Logger) (*consumer.Consumer, error) {
+	kafka, err := kafkaOptions(c, reg, log)
+	if err != nil {
+		return nil, err
+	}
 	return consumer.New(consumer.Options{
 		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic, Group: c.KafkaGroup,
 		Providers: all.Providers(), Store: &tracking.Store{Pool: pool}, Registerer: reg, Logger: log,
 		MaxBatch: c.ConsumerMaxBatch, Writers: c.ConsumerWriters,
 	})
+}
+
+// runMembers runs members of the group, and makes partitions of the history as months
+// come.
+func (l *lifecycle) runMembers(pool *pgxpool.Pool, members ...*consumer.Consumer) {
+	l.run("partitions", func(ctx context.Context) error { keepPartitions(ctx, pool, l.log); return nil })
+	l.run("members", func(ctx context.Context) error {
+		var running sync.WaitGroup
+		for _, m := range members {
+			running.Go(func() { m.Run(ctx) })
+		}
+		running.Wait()
+		return nil
+	})
+}
+
+func databaseCheck(pool *pgxpool.Pool) check {
+	return check{"database", func(ctx context.Context) error { return tracking.Ready(ctx, pool) }}
 }

@@ -3,151 +3,149 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
+	"net"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/internal/simulate"
 )
 
 const (
 	devMembers = 2
-	devRate    = 50.0
+
+	// Who presses Ctrl-C waits for dev to end, so it is less patient than the roles
+	// are with Kafka, PostgreSQL and clients that hang.
+	devDrain       = time.Second
+	devStopTimeout = 5 * time.Second
 )
+
+// devDefaults are loopback addresses, and logs that leave the screen to the numbers.
+func devDefaults() map[string]string {
+	return map[string]string{
+		"HTTP_ADDR": "127.0.0.1:8080", "ADMIN_ADDR": "127.0.0.1:8081",
+		"LOG_LEVEL": "warn", "LOG_FORMAT": "text",
+	}
+}
+
+// devFlags are dev's own settings.
+type devFlags struct {
+	data, binaries string
+	rate           float64
+}
 
 // runDev runs the whole system in this process. What is not configured is
 // started here, on loopback; all of it ends in the order in which data flows, so
 // that nothing is cut off in the middle.
-func runDev(ctx context.Context, args []string, environ map[string]string, stdout, stderr io.Writer) (err error) {
-	flags := flag.NewFlagSet("dev", flag.ContinueOnError)
-	data := flags.String("data", "", "keep the data in this folder between runs (default: temporary)")
-	rate := flags.Float64("rate", devRate, "simulated webhooks a second; 0 for none")
-	binaries := flags.String("postgres-bin", "", "the folder with PostgreSQL's postgres and initdb (default: found, or fetched)")
-	if err := parseFlags(flags, args, stdout); err != nil {
-		return err
-	}
-	if !(*rate >= 0) { // NaN too
-		return usageError{fmt.Errorf("-rate %v: want 0 or more", *rate)}
-	}
-	environ = withDefaults(environ, map[string]string{
-		// Loopback only, and logs that leave the screen to the numbers.
-		"HTTP_ADDR": "127.0.0.1:8080", "ADMIN_ADDR": "127.0.0.1:8081",
-		"LOG_LEVEL": "warn", "LOG_FORMAT": "text",
-	})
-	c, err := loadConfig(environ, 0)
+func runDev(ctx context.Context, i *invocation) error {
+	var flags devFlags
+	i.flags.StringVar(&flags.data, "data", "", "keep the data in this `folder` between runs (default: temporary)")
+	i.flags.Float64Var(&flags.rate, "rate", 50, "simulated webhooks a second; 0 for none")
+	i.flags.StringVar(&flags.binaries, "postgres-bin", "", "the `folder` with PostgreSQL's postgres and initdb (default: found, or fetched)")
+	c, log, flush, err := i.begin(0)
 	if err != nil {
 		return err
+	}
+	defer flush()
+	if !(flags.rate >= 0) { // NaN too
+		return usageError{fmt.Errorf("-rate %v: want 0 or more", flags.rate)}
 	}
 	if c.brokersDefaulted && (c.KafkaTLS || c.KafkaSASLMechanism != "") {
 		return usageError{errors.New("KAFKA_TLS or KAFKA_SASL_MECHANISM is set, but KAFKA_BROKERS is not: " +
 			"the embedded Kafka has neither, so set KAFKA_BROKERS too, or none of them")}
 	}
-	log, flush := newLogger(c, stderr)
-	defer flush()
+	return live(ctx, log, func(ctx context.Context, life *lifecycle) error { return startDev(ctx, life, c, flags, i) })
+}
 
+func startDev(ctx context.Context, life *lifecycle, c config, flags devFlags, i *invocation) error {
 	// The ports first: if one is taken, nothing has been started yet.
-	public, err := listen("HTTP_ADDR", c.HTTPAddr)
+	public, err := life.listen("HTTP_ADDR", c.HTTPAddr)
 	if err != nil {
 		return err
 	}
-	defer public.Close()
-	admin, err := listen("ADMIN_ADDR", c.AdminAddr)
+	admin, err := life.listen("ADMIN_ADDR", c.AdminAddr)
 	if err != nil {
 		return err
 	}
-	defer admin.Close()
 	c.HTTPAddr, c.AdminAddr = public.Addr().String(), admin.Addr().String()
-
-	dir, err := openDevDir(*data)
+	dir, err := openDevDir(flags.data)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, dir.close()) }()
+	life.onEnd("the data folder", 0, dir.close)
 	if err := dir.fillIn(&c); err != nil {
 		return err
 	}
-
-	// A part that fails ends the others.
-	user := ctx
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	parts, err := startParts(ctx, &c, dir, *binaries, log, stderr, fail)
+	parts, err := startParts(ctx, life, &c, dir, flags.binaries, i.stderr)
 	if err != nil {
-		return whyEnded(user, ctx, err)
+		return err
 	}
-	defer func() { err = errors.Join(err, parts.stop()) }()
-
 	reg := newRegistry()
-	pool, err := openPool(ctx, c.DatabaseURL, devMembers*c.ConsumerWriters, reg)
+	pool, err := life.openPool(ctx, c, devMembers, reg)
 	if err != nil {
 		return err
 	}
-	defer atMost(poolCloseTimeout, log, "database connections", pool.Close)
-	if err := prepare(ctx, c, pool, log); err != nil {
-		return whyEnded(user, ctx, err)
-	}
-	stopRoles, err := startRoles(c, pool, reg, log, public, admin, fail)
-	if err != nil {
+	if err := prepare(ctx, c, pool, life.log); err != nil {
 		return err
 	}
-	defer stopRoles()
-	stopTraffic := func() {}
-	if *rate > 0 {
-		url, err := webhookURL(c.HTTPAddr)
+	life.onEnd("the numbers", 0, func() error { printStatus(i.stdout, reg); return nil })
+	if err := startRoles(life.group("roles", devStopTimeout), c, pool, reg, public, admin); err != nil {
+		return err
+	}
+	if flags.rate > 0 {
+		simulator, err := simulate.New(simulate.Config{URL: webhookURL(c.HTTPAddr), Secret: firstSecret(c), Rate: flags.rate, Faults: true})
 		if err != nil {
 			return err
 		}
-		simulator, err := simulate.New(simulate.Config{URL: url, Secret: firstSecret(c), Rate: *rate, Faults: true})
-		if err != nil {
-			return err
-		}
-		stopTraffic = stage(func(ctx context.Context) {
+		life.run("simulated traffic", func(ctx context.Context) error {
 			if err := simulator.Run(ctx); err != nil && ctx.Err() == nil {
-				fail(fmt.Errorf("simulated traffic: %w", err))
+				return fmt.Errorf("simulated traffic: %w", err)
 			}
+			return nil
 		})
 	}
+	printWelcome(i.stdout, c, parts, flags.data)
+	life.run("the numbers", func(ctx context.Context) error {
+		eachInterval(ctx, func() { printStatus(i.stdout, reg) })
+		fmt.Fprintln(i.stdout, "stopping")
+		return nil
+	})
+	return nil
+}
 
-	page, err := localURL("ADMIN_ADDR", c.AdminAddr, "/")
+// startRoles starts a producer and the members of the group, and one admin server for
+// all of them.
+func startRoles(life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.Registry, public, admin net.Listener) error {
+	// Each role counts under its own name, as it would in its own process.
+	as := func(name string) prometheus.Registerer {
+		return prometheus.WrapRegistererWith(prometheus.Labels{"member": name}, reg)
+	}
+	checks := []check{databaseCheck(pool)}
+	var members []*consumer.Consumer
+	for i := range devMembers {
+		name := strconv.Itoa(i + 1)
+		member, err := newMember(c, pool, as(name), life.log.With("member", name))
+		if err != nil {
+			return err
+		}
+		members = append(members, member)
+		checks = append(checks, check{"member " + name, member.Ready})
+	}
+	gateway, err := newGateway(life, c, reg, as("producer"))
 	if err != nil {
 		return err
 	}
-	printWelcome(stdout, c, parts, *data, page)
-	showStatus(ctx, stdout, reg)
-	fmt.Fprintln(stdout, "stopping")
-	stopTraffic()
-	stopRoles()
-	printStatus(stdout, reg)
-	return whyEnded(user, ctx, nil)
-}
-
-// whyEnded is the error to end with, given the one that was met. After Ctrl-C
-// there is none: whatever failed then failed because of it. If a part has failed,
-// the others' errors are its echo.
-func whyEnded(user, ctx context.Context, err error) error {
-	if user.Err() != nil {
-		return nil
-	}
-	if cause := context.Cause(ctx); cause != nil {
-		return cause
-	}
-	return err
-}
-
-// withDefaults adds to environ what is not set in it.
-func withDefaults(environ, defaults map[string]string) map[string]string {
-	merged := maps.Clone(defaults)
-	for name, value := range environ {
-		if strings.TrimSpace(value) != "" {
-			merged[name] = value
-		}
-	}
-	return merged
+	checks = append(checks, check{"producer", gateway.Ready})
+	life.serve("admin", admin, adminHandler(reg, checks...), adminDrain)
+	life.runMembers(pool, members...)
+	life.serve("webhooks", public, gateway.Handler(), devDrain)
+	return nil
 }
 
 // prepare makes schema and topics, as mailtally migrate does.

@@ -36,27 +36,24 @@ type devDir struct {
 
 // openDevDir locks the folder, which is made if missing, or a new temporary one
 // if none is named.
-func openDevDir(path string) (*devDir, error) {
-	if path == "" {
+func openDevDir(path string) (d *devDir, err error) {
+	d = &devDir{temporary: path == ""}
+	if d.temporary {
 		removeAbandoned()
-		temporary, err := os.MkdirTemp("", devDirPattern)
-		if err != nil {
+		if d.path, err = os.MkdirTemp("", devDirPattern); err != nil {
 			return nil, fmt.Errorf("make a temporary folder: %w: name one that you can write to in TMPDIR, or in -data", err)
 		}
-		d := &devDir{path: temporary, temporary: true}
-		if err := errors.Join(os.Chmod(temporary, devDirMode), d.take()); err != nil {
-			return nil, errors.Join(err, os.RemoveAll(temporary))
+		if err := errors.Join(os.Chmod(d.path, devDirMode), d.take()); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(d.path))
 		}
 		return d, nil
 	}
-	path, err := filepath.Abs(path)
-	if err != nil {
+	if d.path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(path, devDirMode); err != nil {
+	if err := os.MkdirAll(d.path, devDirMode); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w: choose another -data folder, one that you can write to", err)
 	}
-	d := &devDir{path: path}
 	return d, d.take()
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/mailtally/mailtally/internal/localkafka"
 	"github.com/mailtally/mailtally/internal/localpg"
@@ -23,72 +24,61 @@ const (
 	postgresStopTimeout  = 6 * time.Second
 )
 
-// parts are the servers that dev started because none was configured.
+// parts are what dev works with: what is configured, and what it started.
 type parts struct {
-	description string
-	broker      *localkafka.Broker
-	postgres    *localpg.Server
+	database, kafka string // in words
+	started         bool   // one of them, at the least
 }
 
 // startParts starts what c does not name, with its data below dir, and puts its
-// address into c. A PostgreSQL that ends by itself is reported to fail.
-func startParts(ctx context.Context, c *config, dir *devDir, binaries string, log *slog.Logger, stderr io.Writer, fail func(error)) (_ *parts, err error) {
-	p := new(parts)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.stop())
-		}
-	}()
-	database, kafka := "the PostgreSQL of DATABASE_URL", "the Kafka of KAFKA_BROKERS"
+// address into c. A PostgreSQL that ends by itself ends the process.
+func startParts(ctx context.Context, life *lifecycle, c *config, dir *devDir, binaries string, stderr io.Writer) (parts, error) {
+	p := parts{database: "the PostgreSQL of DATABASE_URL", kafka: "the Kafka of KAFKA_BROKERS"}
 	if c.DatabaseURL == "" {
-		start, cancel := context.WithTimeout(ctx, postgresStartTimeout)
-		defer cancel()
-		// What it says, such as that it is fetching, explains a long wait.
-		say := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-		var settings map[string]string
-		if dir.temporary { // then nobody reads it after a crash
-			settings = map[string]string{"fsync": "off", "full_page_writes": "off"}
-		}
-		p.postgres, err = localpg.Start(start, localpg.Options{Dir: filepath.Join(dir.path, "postgres"), BinDir: binaries, Settings: settings, Log: say})
+		server, err := startPostgres(ctx, life, dir, binaries, stderr)
 		if err != nil {
-			return nil, err
-		}
-		server := p.postgres
-		go func() {
-			<-server.Done()
-			if err := server.Err(); err != nil {
-				fail(fmt.Errorf("the local PostgreSQL ended: %w", err))
-			}
-		}()
-		if err := createDatabase(ctx, server); err != nil {
-			return nil, err
+			return p, err
 		}
 		c.DatabaseURL = server.URL(devDatabase)
-		database = "PostgreSQL " + server.Version()
+		p.database, p.started = "PostgreSQL "+server.Version(), true
 	}
 	if c.brokersDefaulted {
-		p.broker, err = localkafka.Start(filepath.Join(dir.path, "kafka"), log)
+		broker, err := localkafka.Start(filepath.Join(dir.path, "kafka"), life.log)
 		if err != nil {
-			return nil, err
+			return p, err
 		}
-		c.KafkaBrokers = []string{p.broker.Addr()}
-		kafka = "an embedded Kafka"
+		life.onEnd("the embedded Kafka", 0, func() error { broker.Close(); return nil })
+		c.KafkaBrokers = []string{broker.Addr()}
+		p.kafka, p.started = "an embedded Kafka", true
 	}
-	p.description = database + " and " + kafka
 	return p, nil
 }
 
-// stop stops them, Kafka first.
-func (p *parts) stop() error {
-	if p.broker != nil {
-		p.broker.Close()
-	}
-	if p.postgres == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), postgresStopTimeout)
+func startPostgres(ctx context.Context, life *lifecycle, dir *devDir, binaries string, stderr io.Writer) (*localpg.Server, error) {
+	starting, cancel := context.WithTimeout(ctx, postgresStartTimeout)
 	defer cancel()
-	return p.postgres.Stop(ctx)
+	// What it says, such as that it is fetching, explains a long wait.
+	say := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	var settings map[string]string
+	if dir.temporary { // then nobody reads it after a crash
+		settings = map[string]string{"fsync": "off", "full_page_writes": "off"}
+	}
+	server, err := localpg.Start(starting, localpg.Options{Dir: filepath.Join(dir.path, "postgres"), BinDir: binaries, Settings: settings, Log: say})
+	if err != nil {
+		return nil, err
+	}
+	life.onEnd("the local PostgreSQL", 0, func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), postgresStopTimeout)
+		defer cancel()
+		return server.Stop(ctx)
+	})
+	go func() {
+		<-server.Done()
+		if err := server.Err(); err != nil {
+			life.fail(fmt.Errorf("the local PostgreSQL ended: %w", err))
+		}
+	}()
+	return server, createDatabase(ctx, server)
 }
 
 func createDatabase(ctx context.Context, server *localpg.Server) error {
@@ -97,11 +87,9 @@ func createDatabase(ctx context.Context, server *localpg.Server) error {
 		return err
 	}
 	defer conn.Close(ctx)
-	var exists bool
-	err = conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", devDatabase).Scan(&exists)
-	if err != nil || exists {
-		return err
-	}
 	_, err = conn.Exec(ctx, "CREATE DATABASE "+devDatabase)
+	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == "42P04" {
+		return nil // it is there: of an earlier run
+	}
 	return err
 }

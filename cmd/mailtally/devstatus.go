@@ -15,16 +15,16 @@ const statusInterval = 3 * time.Second
 
 // printWelcome says what runs and where to watch it, and prints the environment
 // that another terminal needs to join in.
-func printWelcome(w io.Writer, c config, parts *parts, data, page string) {
+func printWelcome(w io.Writer, c config, parts parts, data string) {
 	where := " Data is temporary: gone when this ends; -data FOLDER keeps it."
 	switch {
-	case parts.broker == nil && parts.postgres == nil:
+	case !parts.started:
 		where = ""
 	case data != "":
 		where = " Data is kept in " + data + "."
 	}
-	fmt.Fprintf(w, "mailtally dev: %s, a producer, %d members of group %s.%s\n\n", parts.description, devMembers, c.KafkaGroup, where)
-	fmt.Fprintf(w, "Watch it live: %s\n\n", page)
+	fmt.Fprintf(w, "mailtally dev: %s and %s, a producer, %d members of group %s.%s\n\n", parts.database, parts.kafka, devMembers, c.KafkaGroup, where)
+	fmt.Fprintf(w, "Watch it live: %s\n\n", localURL(c.AdminAddr, "/"))
 	for _, line := range [][2]string{
 		{"KAFKA_BROKERS", strings.Join(c.KafkaBrokers, ",")},
 		{"DATABASE_URL", c.DatabaseURL},
@@ -47,20 +47,21 @@ Received are all webhooks, also the forged and the untracked, which go no furthe
 `)
 }
 
-// showStatus prints this process's numbers every few seconds until ctx ends.
-func showStatus(ctx context.Context, w io.Writer, reg prometheus.Gatherer) {
+// eachInterval calls print every few seconds until ctx ends.
+func eachInterval(ctx context.Context, print func()) {
 	ticker := time.NewTicker(statusInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			printStatus(w, reg)
+			print()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+// printStatus prints this process's numbers.
 func printStatus(w io.Writer, reg prometheus.Gatherer) {
 	n, err := sums(reg)
 	if err != nil {

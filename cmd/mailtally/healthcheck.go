@@ -11,26 +11,22 @@ import (
 
 // runHealthcheck asks a producer or a consumer on this machine whether it is ready.
 // It is for a container's health check: the image has no shell and no curl.
-func runHealthcheck(ctx context.Context, args []string, environ map[string]string, stdout, _ io.Writer) error {
-	if err := noArguments(args); err != nil {
+func runHealthcheck(ctx context.Context, i *invocation) error {
+	if err := i.parse(); err != nil {
 		return err
 	}
-	c, err := loadConfig(environ, 0)
+	c, err := loadConfig(i.environ, 0)
 	if err != nil {
 		return err
 	}
-	url, err := localURL("ADMIN_ADDR", c.AdminAddr, "/readyz")
-	if err != nil {
-		return usageError{err}
-	}
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout+time.Second)
-	defer cancel()
+	url := localURL(c.AdminAddr, "/readyz")
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
 	// The process is on this machine: a proxy of the environment is not asked.
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: readyTimeout + time.Second}
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -42,6 +38,6 @@ func runHealthcheck(ctx context.Context, args []string, environ map[string]strin
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s: %s", url, resp.Status, bytes.TrimSpace(parts))
 	}
-	_, err = stdout.Write(parts)
+	_, err = i.stdout.Write(parts)
 	return err
 }

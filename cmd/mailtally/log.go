@@ -5,7 +5,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,15 +44,6 @@ func databaseName(url string) string {
 		}
 	}
 	return strings.Join(hosts, ",") + "/" + config.ConnConfig.Database
-}
-
-// version is that of the module, or the commit, which the program was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return info.Main.Version
 }
 
 // since is how long ago start was, as logs say it.

@@ -5,10 +5,13 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/caarlos0/env/v11"
@@ -21,18 +24,27 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr))
 }
 
-const usage = `mailtally turns email providers' webhooks into numbers that are right.
+func commands() []command {
+	return []command{
+		{name: "dev", about: "everything in one process, with simulated traffic: try it", run: runDev, defaults: devDefaults()},
+		{name: "producer", about: "the webhook gateway: HTTP to Kafka", run: runProducer},
+		{name: "consumer", about: "one consumer-group member: Kafka to PostgreSQL", run: runConsumer},
+		{name: "migrate", about: "create or upgrade the schema, create the topics", run: runMigrate},
+		{name: "simulate", about: "send realistic signed webhooks to a producer", run: runSimulate},
+		{name: "healthcheck", about: "ask a role on ADMIN_ADDR whether it is ready: for containers", run: runHealthcheck},
+		{name: "version", about: "print which version this is", run: runVersion},
+	}
+}
 
-    mailtally dev          everything in one process, with simulated traffic: try it
-    mailtally producer     the webhook gateway: HTTP to Kafka
-    mailtally consumer     one consumer-group member: Kafka to PostgreSQL
-    mailtally migrate      create or upgrade the schema, create the topics
-    mailtally simulate     send realistic signed webhooks to a producer
-    mailtally healthcheck  ask a role on ADMIN_ADDR whether it is ready: for containers
-
-dev and simulate take flags: mailtally dev -h. Everything else is set by
-environment variables; the README lists them.
-`
+func usage() string {
+	var b strings.Builder
+	b.WriteString("mailtally turns email providers' webhooks into numbers that are right.\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(&b, "    mailtally %-11s  %s\n", c.name, c.about)
+	}
+	b.WriteString("\nmailtally COMMAND -h lists its flags and the environment variables that it reads.\n")
+	return b.String()
+}
 
 // Exit codes.
 const (
@@ -48,38 +60,32 @@ func (e usageError) Unwrap() error { return e.err }
 
 // run is the program: it returns the exit code when all it started has ended.
 func run(ctx context.Context, args []string, environ map[string]string, stdout, stderr io.Writer) int {
-	commands := map[string]func(context.Context, []string, map[string]string, io.Writer, io.Writer) error{
-		"dev":         runDev,
-		"producer":    runProducer,
-		"consumer":    runConsumer,
-		"migrate":     runMigrate,
-		"simulate":    runSimulate,
-		"healthcheck": runHealthcheck,
-	}
 	if len(args) == 0 {
-		fmt.Fprint(stderr, usage)
+		fmt.Fprint(stderr, usage())
 		return exitUsage
 	}
-	switch args[0] {
+	name := args[0]
+	switch name {
 	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, usage)
+		fmt.Fprint(stdout, usage())
 		return 0
 	}
-	command, known := commands[args[0]]
-	if !known {
-		fmt.Fprintf(stderr, "mailtally: no command %q\n\n%s", args[0], usage)
+	all := commands()
+	i := slices.IndexFunc(all, func(c command) bool { return c.name == name })
+	if i < 0 {
+		fmt.Fprintf(stderr, "mailtally: no command %q\n\n%s", name, usage())
 		return exitUsage
 	}
-	err := command(ctx, args[1:], environ, stdout, stderr)
-	var wrongUse usageError
-	switch {
-	case err == nil, errors.Is(err, errHelpShown):
+	err := all[i].run(ctx, &invocation{
+		command: all[i], flags: flag.NewFlagSet(name, flag.ContinueOnError),
+		args: args[1:], environ: environ, stdout: stdout, stderr: stderr,
+	})
+	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
-	case errors.As(err, &wrongUse):
-		fmt.Fprintf(stderr, "mailtally %s: %v\n", args[0], err)
-		return exitUsage
-	default:
-		fmt.Fprintf(stderr, "mailtally %s: %v\n", args[0], err)
-		return exitFailure
 	}
+	fmt.Fprintf(stderr, "mailtally %s: %v\n", name, err)
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailure
 }

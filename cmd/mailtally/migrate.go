@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"time"
@@ -19,15 +18,11 @@ import (
 
 // runMigrate brings PostgreSQL and Kafka to what this version needs. It may run
 // any number of times, and on several machines at once.
-func runMigrate(ctx context.Context, args []string, environ map[string]string, stdout, stderr io.Writer) error {
-	if err := noArguments(args); err != nil {
-		return err
-	}
-	c, err := loadConfig(environ, needsDatabase)
+func runMigrate(ctx context.Context, i *invocation) error {
+	c, log, flush, err := i.begin(needsDatabase)
 	if err != nil {
 		return err
 	}
-	log, flush := newLogger(c, stderr)
 	defer flush()
 	pool, err := openPool(ctx, c.DatabaseURL, 0, nil)
 	if err != nil {
@@ -38,12 +33,12 @@ func runMigrate(ctx context.Context, args []string, environ map[string]string, s
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(stdout, "schema mailtally is up to date")
+	fmt.Fprintln(i.stdout, "schema mailtally is up to date")
 	err = patiently(ctx, log, func() error { return createTopics(ctx, c, log) })
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "topics %s and %s exist\n", c.KafkaTopic, c.KafkaDeadLetterTopic)
+	fmt.Fprintf(i.stdout, "topics %s and %s exist\n", c.KafkaTopic, c.KafkaDeadLetterTopic)
 	return nil
 }
 

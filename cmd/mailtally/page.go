@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"fmt"
@@ -21,6 +22,14 @@ var pageFiles embed.FS
 const pagePolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
+// pageTypes are not the system's, which may lack or redefine them.
+var pageTypes = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
+}
+
 // mountPage serves the page at / and its parts below /page/.
 func mountPage(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { servePage(w, r, "index.html") })
@@ -37,19 +46,7 @@ func servePage(w http.ResponseWriter, r *http.Request, file string) {
 		return
 	}
 	header := w.Header()
-	// Not by the system's table of types, which may lack or redefine them.
-	switch path.Ext(file) {
-	case ".html":
-		header.Set("Content-Type", "text/html; charset=utf-8")
-	case ".css":
-		header.Set("Content-Type", "text/css; charset=utf-8")
-	case ".js":
-		header.Set("Content-Type", "text/javascript; charset=utf-8")
-	case ".svg":
-		header.Set("Content-Type", "image/svg+xml")
-	default:
-		header.Set("Content-Type", "text/plain; charset=utf-8")
-	}
+	header.Set("Content-Type", cmp.Or(pageTypes[path.Ext(file)], "text/plain; charset=utf-8"))
 	header.Set("Content-Security-Policy", pagePolicy)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")

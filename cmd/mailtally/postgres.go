@@ -73,6 +73,15 @@ func openPool(ctx context.Context, url string, writers int, reg prometheus.Regis
 // answer, when a role ends.
 const poolCloseTimeout = time.Second
 
+// openPool opens the pool of so many members, which is closed at the end.
+func (l *lifecycle) openPool(ctx context.Context, c config, members int, reg prometheus.Registerer) (*pgxpool.Pool, error) {
+	pool, err := openPool(ctx, c.DatabaseURL, members*c.ConsumerWriters, reg)
+	if err == nil {
+		l.onEnd("database connections", poolCloseTimeout, func() error { pool.Close(); return nil })
+	}
+	return pool, err
+}
+
 // partitionInterval is how often a member sees to it that the coming months have
 // their partitions. They are made months ahead, so a failure has time.
 const partitionInterval = time.Hour

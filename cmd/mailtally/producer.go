@@ -2,58 +2,65 @@ package main
 
 import (
 	"context"
-	"io"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mailtally/mailtally/producer"
 )
 
 // runProducer is the webhook gateway. When ctx ends it takes no more webhooks
 // and gives those in flight their true answer.
-func runProducer(ctx context.Context, args []string, environ map[string]string, _, stderr io.Writer) (err error) {
-	if err := noArguments(args); err != nil {
-		return err
-	}
-	c, err := loadConfig(environ, needsProvider)
+func runProducer(ctx context.Context, i *invocation) error {
+	c, log, flush, err := i.begin(needsProvider)
 	if err != nil {
 		return err
 	}
-	log, flush := newLogger(c, stderr)
 	defer flush()
-	defer func() {
-		if err == nil {
-			log.Info("producer stopped")
+	err = live(ctx, log, func(_ context.Context, life *lifecycle) error {
+		public, err := life.listen("HTTP_ADDR", c.HTTPAddr)
+		if err != nil {
+			return err
 		}
-	}()
-	reg := newRegistry()
-	kafka, err := kafkaOptions(c, reg, log)
+		admin, err := life.listen("ADMIN_ADDR", c.AdminAddr)
+		if err != nil {
+			return err
+		}
+		roles := life.group("producer", roleStopTimeout)
+		reg := newRegistry()
+		gateway, err := newGateway(roles, c, reg, reg)
+		if err != nil {
+			return err
+		}
+		withSettings(log, c).Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String())
+		roles.serve("admin", admin, adminHandler(reg, check{"kafka", gateway.Ready}), adminDrain)
+		roles.serve("webhooks", public, gateway.Handler(), webhookDrain)
+		return nil
+	})
+	if err == nil {
+		log.Info("producer stopped")
+	}
+	return err
+}
+
+// newGateway makes a producer that counts in reg, and its Kafka client in kafkaReg.
+func newGateway(life *lifecycle, c config, reg, kafkaReg prometheus.Registerer) (*producer.Producer, error) {
+	kafka, err := kafkaOptions(c, kafkaReg, life.log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p, err := producer.New(producer.Options{
 		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic,
-		Endpoints: c.endpoints, Registerer: reg, Logger: log,
+		Endpoints: c.endpoints, Registerer: reg, Logger: life.log,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() {
+	life.onEnd("Kafka connections", 0, func() error {
 		start := time.Now()
 		p.Close()
-		log.Info("Kafka connections closed", "duration", since(start))
-	}()
-
-	public, err := listen("HTTP_ADDR", c.HTTPAddr)
-	if err != nil {
-		return err
-	}
-	defer public.Close()
-	admin, err := listen("ADMIN_ADDR", c.AdminAddr)
-	if err != nil {
-		return err
-	}
-	withSettings(log, c).Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String())
-	return withAdmin(ctx, admin, adminHandler(reg, check{"kafka", p.Ready}), log, func(ctx context.Context) error {
-		return serve(ctx, public, p.Handler(), webhookDrain, log.With("component", "webhooks"))
+		life.log.Info("Kafka connections closed", "duration", since(start))
+		return nil
 	})
+	return p, nil
 }

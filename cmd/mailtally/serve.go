@@ -2,34 +2,24 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"time"
 )
 
-// How long a server that stops waits for the requests in flight.
 const (
+	// How long a server that stops waits for the requests in flight.
 	webhookDrain = 10 * time.Second // a webhook's wait for Kafka ends before it
 	adminDrain   = time.Second
-)
 
-// listen listens on the address that variable holds.
-func listen(variable, addr string) (net.Listener, error) {
-	listener, err := net.Listen("tcp", addr)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s: %s is in use: stop what listens there, or choose another port (127.0.0.1:0 takes a free one)", variable, addr)
-	case err != nil:
-		return nil, fmt.Errorf("%s: listen on %q: %w", variable, addr, err)
-	}
-	return listener, nil
-}
+	// roleStopTimeout is what all steps of a producer's or a member's end may take
+	// together. Each is bounded by less; whoever sent SIGTERM kills sooner or later.
+	roleStopTimeout = 19 * time.Second
+)
 
 // serve answers requests on listener until ctx ends, and then, for no longer than
 // drain, those that are in flight.
@@ -81,20 +71,4 @@ func (s serverLog) Write(line []byte) (int, error) {
 		s.log.Debug("what the HTTP server says", "error", text)
 	}
 	return len(line), nil
-}
-
-// withAdmin runs work beside the admin server, which starts first and ends
-// last, so that the end can be watched. If it fails, work ends too.
-func withAdmin(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger, work func(context.Context) error) error {
-	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	working, stopWorking := context.WithCancel(ctx)
-	defer stopWorking()
-	failed := make(chan error, 1)
-	go func() {
-		defer stopWorking()
-		failed <- serve(serving, listener, handler, adminDrain, log.With("component", "admin"))
-	}()
-	err := work(working)
-	stopServing()
-	return errors.Join(err, <-failed)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,7 +11,7 @@ import (
 // A handler that panics is a line, which names no client and has the place.
 func TestServe_PanicIsLogged(t *testing.T) {
 	t.Parallel()
-	listener, err := listen("HTTP_ADDR", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -12,26 +11,20 @@ import (
 )
 
 // runSimulate plays the provider for a producer.
-func runSimulate(ctx context.Context, args []string, environ map[string]string, stdout, _ io.Writer) error {
-	flags := flag.NewFlagSet("simulate", flag.ContinueOnError)
-	rate := flags.Float64("rate", 100, "webhooks a second; 0 for as fast as the producer takes them")
-	total := flags.Int("total", 0, "stop after so many webhooks; 0 for never")
-	connections := flags.Int("connections", 16, "concurrent requests at the most")
-	url := flags.String("url", "", "the producer's endpoint (default: on HTTP_ADDR of this machine)")
-	seed := flags.Uint64("seed", 0, "the same seed sends the same traffic; 0 for a random one")
-	faults := flags.Bool("faults", true, "mix in forged, stale, unreadable and foreign webhooks")
-	if err := parseFlags(flags, args, stdout); err != nil {
-		return err
-	}
-	c, err := loadConfig(environ, needsResend)
+func runSimulate(ctx context.Context, i *invocation) error {
+	rate := i.flags.Float64("rate", 100, "webhooks a second; 0 for as fast as the producer takes them")
+	total := i.flags.Int("total", 0, "stop after so many webhooks; 0 for never")
+	connections := i.flags.Int("connections", 16, "concurrent requests at the most")
+	url := i.flags.String("url", "", "the producer's endpoint (default: on HTTP_ADDR of this machine)")
+	seed := i.flags.Uint64("seed", 0, "the same seed sends the same traffic; 0 for a random one")
+	faults := i.flags.Bool("faults", true, "mix in forged, stale, unreadable and foreign webhooks")
+	c, _, flush, err := i.begin(needsResend)
 	if err != nil {
 		return err
 	}
+	defer flush()
 	if *url == "" {
-		*url, err = webhookURL(c.HTTPAddr)
-		if err != nil {
-			return usageError{err}
-		}
+		*url = webhookURL(c.HTTPAddr)
 	}
 	if *rate == 0 {
 		*rate = simulate.Unlimited
@@ -42,24 +35,18 @@ func runSimulate(ctx context.Context, args []string, environ map[string]string, 
 	if err != nil {
 		return usageError{err}
 	}
-	fmt.Fprintf(stdout, "sending webhooks to %s\n", *url)
+	fmt.Fprintf(i.stdout, "sending webhooks to %s\n", *url)
 
-	finished := make(chan error, 1)
-	go func() { finished <- simulator.Run(ctx) }()
-	ticker := time.NewTicker(statusInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			printTotals(stdout, simulator.Totals())
-		case err := <-finished:
-			printTotals(stdout, simulator.Totals())
-			if ctx.Err() != nil {
-				return nil // ended by Ctrl-C, which is no failure
-			}
-			return err
-		}
+	stopNumbers := stage(func(ctx context.Context) {
+		eachInterval(ctx, func() { printTotals(i.stdout, simulator.Totals()) })
+	})
+	err = simulator.Run(ctx)
+	stopNumbers()
+	printTotals(i.stdout, simulator.Totals())
+	if ctx.Err() != nil {
+		return nil // ended by Ctrl-C, which is no failure
 	}
+	return err
 }
 
 func printTotals(w io.Writer, t simulate.Totals) {
@@ -68,19 +55,14 @@ func printTotals(w io.Writer, t simulate.Totals) {
 }
 
 // webhookURL is the endpoint of a producer that listens on addr.
-func webhookURL(addr string) (string, error) {
-	return localURL("HTTP_ADDR", addr, "/webhooks/resend")
-}
+func webhookURL(addr string) string { return localURL(addr, "/webhooks/resend") }
 
 // localURL is where this machine finds path on a server that listens on addr, which
-// variable holds.
-func localURL(variable, addr, path string) (string, error) {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", variable, err)
-	}
+// the configuration has found to be one.
+func localURL(addr, path string) string {
+	host, port, _ := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port) + path, nil
+	return "http://" + net.JoinHostPort(host, port) + path
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,10 +98,7 @@ func (t topic) differs(ctx context.Context, admin *kadm.Client) (list []string, 
 		}
 	}
 	found, err := admin.ListTopics(ctx, t.name)
-	if err == nil {
-		err = found[t.name].Err
-	}
-	if err != nil {
+	if err = cmp.Or(err, found[t.name].Err); err != nil {
 		return nil, fmt.Errorf("list it: %w", err)
 	}
 	compare("partitions", strconv.Itoa(len(found[t.name].Partitions)), strconv.Itoa(int(t.partitions)))
@@ -111,14 +109,8 @@ func (t topic) differs(ctx context.Context, admin *kadm.Client) (list []string, 
 		return list, nil
 	}
 	described, err := admin.DescribeTopicConfigs(ctx, t.name)
-	if err != nil {
-		return nil, fmt.Errorf("ask for its settings: %w", err)
-	}
-	resource, err := described.On(t.name, nil)
-	if err == nil {
-		err = resource.Err
-	}
-	if err != nil {
+	resource, onErr := described.On(t.name, nil)
+	if err = cmp.Or(err, onErr, resource.Err); err != nil {
 		return nil, fmt.Errorf("ask for its settings: %w", err)
 	}
 	is := make(map[string]string)

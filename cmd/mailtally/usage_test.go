@@ -1,6 +1,9 @@
 package main
 
 import (
+	"cmp"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -22,11 +25,13 @@ func TestUsage(t *testing.T) {
 		{[]string{"dev", "-rate", "NaN"}, 2, "", "-rate NaN: want 0 or more"},
 		{[]string{"dev", "-rate", "much"}, 2, "", `"much" for flag -rate`},
 		{[]string{"dev", "folder"}, 2, "", `["folder"]`},
-		{[]string{"producer", "-v"}, 2, "", `["-v"]`},
-		{[]string{"consumer", "-v"}, 2, "", `["-v"]`},
+		{[]string{"producer", "-v"}, 2, "", `not defined: -v`},
+		{[]string{"consumer", "-v"}, 2, "", `not defined: -v`},
 		{[]string{"migrate", "down"}, 2, "", `["down"]`},
 		{[]string{"healthcheck", "now"}, 2, "", `["now"]`},
 		{[]string{"simulate", "-h"}, 0, "-total", ""},
+		{[]string{"version"}, 0, "mailtally ", ""},
+		{[]string{"version", "now"}, 2, "", `["now"]`},
 		{[]string{"simulate", "-url", "nowhere"}, 2, "", "want http://host/path"},
 		{[]string{"simulate", "-rate", "-1"}, 2, "", "rate -1"},
 	} {
@@ -44,6 +49,45 @@ func TestUsage(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Each command's help names its flags and the variables that it reads, with defaults,
+// and no others.
+func TestUsage_Help(t *testing.T) {
+	t.Parallel()
+	for _, c := range commands() {
+		p := start(t, nil, c.name, "--help")
+		if code := p.wait(); code != 0 || p.stderr.String() != "" || !strings.HasPrefix(p.stdout.String(), "mailtally "+c.name+": "+c.about+"\n") {
+			t.Errorf("%s: exit code %d, %s%s", c.name, code, p.stdout, p.stderr)
+		}
+		for _, v := range variables() {
+			line := regexp.MustCompile("(?m)^  " + v.name + " .*$").FindString(p.stdout.String())
+			preset := cmp.Or(c.defaults[v.name], v.preset)
+			switch {
+			case !v.readBy(c.name):
+				if line != "" {
+					t.Errorf("%s: %q, which it does not read", c.name, line)
+				}
+			case v.help == "" || !strings.Contains(line, "  "+v.help) || preset != "" && !strings.HasSuffix(line, "(default "+preset+")"):
+				t.Errorf("%s: %s is said to be %q", c.name, v.name, line)
+			}
+		}
+	}
+}
+
+// A variable belongs to commands that there are.
+func TestUsage_Readers(t *testing.T) {
+	t.Parallel()
+	for _, v := range variables() {
+		for _, reader := range v.readers {
+			if !slices.ContainsFunc(commands(), func(c command) bool { return c.name == reader }) {
+				t.Errorf("%s is for %s, which is no command", v.name, reader)
+			}
+		}
+		if len(v.readers) == 0 {
+			t.Errorf("%s is for no command", v.name)
+		}
 	}
 }
 

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"strings"
+	"text/tabwriter"
+)
+
+// command is what the first argument may name.
+type command struct {
+	name, about string
+	run         func(context.Context, *invocation) error
+	defaults    map[string]string // of variables, where they differ from the others'
+}
+
+// invocation is one use of a command.
+type invocation struct {
+	command
+	flags          *flag.FlagSet // the command defines them before it begins
+	args           []string
+	environ        map[string]string
+	stdout, stderr io.Writer
+}
+
+// begin parses the flags, reads the configuration and opens the log. Call flush at
+// the very end: it writes what the log holds back.
+func (i *invocation) begin(needs int) (c config, log *slog.Logger, flush func(), err error) {
+	if err := i.parse(); err != nil {
+		return c, nil, nil, err
+	}
+	c, err = loadConfig(i.withDefaults(), needs)
+	if err != nil {
+		return c, nil, nil, err
+	}
+	log, flush = newLogger(c, i.stderr)
+	if unknown := unknownVariables(i.environ); len(unknown) > 0 {
+		log.Warn("environment variables that mailtally does not know: misspelt?", "variables", unknown)
+	}
+	return c, log, flush, nil
+}
+
+// parse parses the flags; nothing may follow them. Where help was asked for it is
+// printed, and the error is [flag.ErrHelp].
+func (i *invocation) parse() error {
+	i.flags.SetOutput(io.Discard)
+	err := i.flags.Parse(i.args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		i.help()
+		return err
+	case err != nil:
+		return usageError{err}
+	case i.flags.NArg() > 0:
+		return usageError{fmt.Errorf("takes no argument, got %q", i.flags.Args())}
+	}
+	return nil
+}
+
+func (i *invocation) help() {
+	fmt.Fprintf(i.stdout, "mailtally %s: %s\n", i.name, i.about)
+	var flags strings.Builder
+	i.flags.SetOutput(&flags)
+	i.flags.PrintDefaults()
+	if flags.Len() > 0 {
+		fmt.Fprintf(i.stdout, "\nFlags:\n%s", flags.String())
+	}
+	var read []variable
+	for _, v := range variables() {
+		if v.readBy(i.name) {
+			read = append(read, v)
+		}
+	}
+	if len(read) == 0 {
+		return
+	}
+	fmt.Fprint(i.stdout, "\nEnvironment variables:\n")
+	table := tabwriter.NewWriter(i.stdout, 0, 0, 2, ' ', 0)
+	defer table.Flush()
+	for _, v := range read {
+		preset := v.preset
+		if other, differs := i.defaults[v.name]; differs {
+			preset = other
+		}
+		if preset != "" {
+			preset = " (default " + preset + ")"
+		}
+		fmt.Fprintf(table, "  %s\t%s%s\n", v.name, v.help, preset)
+	}
+}
+
+// withDefaults is what is set, and the command's defaults of what is not.
+func (i *invocation) withDefaults() map[string]string {
+	environ := set(i.defaults)
+	maps.Copy(environ, set(i.environ))
+	return environ
+}

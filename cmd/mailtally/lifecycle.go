@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// lifecycle is the stack of what has been started in a process: the last is ended
+// first, since each may need what was there before it.
+type lifecycle struct {
+	log   *slog.Logger
+	fail  func(error) // ends the process, for that reason
+	steps []step
+}
+
+type step struct {
+	name  string
+	limit time.Duration // how long the others wait for its end; 0 where it bounds that itself
+	end   func() error
+}
+
+// live has start start all, waits until ctx ends or a part fails, and ends what was
+// started. After Ctrl-C there is no error: whatever failed then, failed because of it.
+func live(ctx context.Context, log *slog.Logger, start func(context.Context, *lifecycle) error) error {
+	running, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	life := &lifecycle{log: log, fail: fail}
+	err := start(running, life)
+	if err == nil {
+		<-running.Done()
+	}
+	switch {
+	case ctx.Err() != nil:
+		err = nil
+	case running.Err() != nil:
+		err = context.Cause(running) // the other parts' errors are its echo
+	}
+	return errors.Join(err, life.end())
+}
+
+// onEnd has end called when it is its turn.
+func (l *lifecycle) onEnd(name string, limit time.Duration, end func() error) {
+	l.steps = append(l.steps, step{name, limit, end})
+}
+
+// run runs f until it is its turn to end: then its context ends, and f is waited for.
+// An error of f is one of the process.
+func (l *lifecycle) run(name string, f func(context.Context) error) {
+	stop := stage(func(ctx context.Context) {
+		if err := f(ctx); err != nil {
+			l.fail(err)
+		}
+	})
+	l.onEnd(name, 0, func() error { stop(); return nil })
+}
+
+// group is a stack that is ended as one step of l.
+func (l *lifecycle) group(name string, limit time.Duration) *lifecycle {
+	g := &lifecycle{log: l.log, fail: l.fail}
+	l.onEnd(name, limit, g.end)
+	return g
+}
+
+// listen listens on the address that variable holds, at the longest until the end.
+func (l *lifecycle) listen(variable, addr string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %s is in use: stop what listens there, or choose another port (127.0.0.1:0 takes a free one)", variable, addr)
+	case err != nil:
+		return nil, fmt.Errorf("%s: listen on %q: %w", variable, addr, err)
+	}
+	l.onEnd(variable, 0, func() error { listener.Close(); return nil }) // a second time, after its server
+	return listener, nil
+}
+
+// serve answers requests on listener until it is its turn to end, and then, for no
+// longer than drain, those in flight.
+func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handler, drain time.Duration) {
+	log := l.log.With("component", name)
+	l.run(name, func(ctx context.Context) error { return serve(ctx, listener, handler, drain, log) })
+}
+
+func (l *lifecycle) end() error {
+	var errs []error
+	for _, s := range slices.Backward(l.steps) {
+		if err := l.endStep(s); err != nil {
+			errs = append(errs, fmt.Errorf("end of %s: %w", s.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// endStep ends s, but does not wait for ever where it has a limit. What it gives up
+// on ends with the process; records that were not committed are consumed again.
+func (l *lifecycle) endStep(s step) error {
+	if s.limit == 0 {
+		return s.end()
+	}
+	start := time.Now()
+	ended := make(chan error, 1)
+	go func() { ended <- s.end() }()
+	timer := time.NewTimer(s.limit)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		l.log.Info("closed", "component", s.name, "duration", since(start))
+		return err
+	case <-timer.C:
+		l.log.Warn("gave up waiting for its end: Kafka or PostgreSQL hangs; what is not committed is consumed again", "component", s.name)
+		return nil
+	}
+}
+
+// stage runs f until stop is called, which waits for f to return.
+func stage(f func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// variable is an environment variable, as config's tags describe it.
+type variable struct {
+	name, preset, help string
+	readers            []string // commands, dev aside, which reads all
+}
+
+func (v variable) readBy(command string) bool {
+	return command == "dev" || slices.Contains(v.readers, command)
+}
+
+func variables() (list []variable) {
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[config]()) {
+		if name := field.Tag.Get("env"); name != "" {
+			list = append(list, variable{
+				name: name, preset: field.Tag.Get("envDefault"), help: field.Tag.Get("help"),
+				readers: strings.Fields(field.Tag.Get("for")),
+			})
+		}
+	}
+	return list
+}
+
+// everyday are first words of our variables that mean something to many a program. One
+// that begins so is suspected only if it is nearly one of ours.
+var everyday = []string{"ADMIN", "DATABASE", "HTTP", "LOG"}
+
+// foreign are names that begin as ours do and are known to be somebody else's: what
+// Kubernetes and Docker set for a service called kafka, the options of Kafka's own
+// tools, and the key with which an application sends.
+var foreign = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP|SCTP)(_|$)|$)|_OPTS$|_API_KEY$|_TOKEN$`)
+
+// unknownVariables are the variables that begin as ours do and are none of ours, each
+// with the nearest that is. Other programs' cost a line in the log where they share our
+// environment; a misspelt one, of which nobody is told, a day of search.
+func unknownVariables(environ map[string]string) (unknown []string) {
+	for name := range environ {
+		word, _, isLonger := strings.Cut(name, "_")
+		akin := slices.DeleteFunc(variables(), func(v variable) bool { return !strings.HasPrefix(v.name, word+"_") })
+		if !isLonger || len(akin) == 0 || foreign.MatchString(name) {
+			continue
+		}
+		distance := func(v variable) int { return editDistance(name, v.name) }
+		nearest := slices.MinFunc(akin, func(a, b variable) int { return distance(a) - distance(b) })
+		if d := distance(nearest); d > 2 && slices.Contains(everyday, word) || d == 0 {
+			continue
+		}
+		unknown = append(unknown, name+": the nearest known is "+nearest.name)
+	}
+	slices.Sort(unknown)
+	return unknown
+}
+
+// editDistance is Levenshtein's: how many letters to insert, remove or replace.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1) // of the distances of a's beginning to each of b's
+	for j := range row {
+		row[j] = j
+	}
+	for i := range a {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range b {
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			diagonal, row[j+1] = row[j+1], min(replaced, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+)
+
+// runVersion prints the version, what built it, and the commit, if that is known.
+func runVersion(_ context.Context, i *invocation) error {
+	if err := i.parse(); err != nil {
+		return err
+	}
+	fmt.Fprintf(i.stdout, "mailtally %s\n%s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	for _, s := range buildInfo().Settings {
+		if strings.HasPrefix(s.Key, "vcs.") {
+			fmt.Fprintf(i.stdout, "%s %s\n", s.Key, s.Value)
+		}
+	}
+	return nil
+}
+
+// version is that of the module, or the commit, which the program was built from.
+func version() string { return buildInfo().Main.Version }
+
+func buildInfo() *debug.BuildInfo {
+	info, _ := debug.ReadBuildInfo() // every program that is built with modules has it
+	return info
+}

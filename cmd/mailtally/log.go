@@ -19,8 +19,8 @@ func newLogger(c config, w io.Writer) (log *slog.Logger, flush func()) {
 	if c.LogFormat == "text" {
 		handler = slog.NewTextHandler(w, options)
 	}
-	limited := newLogLimit(handler)
-	return slog.New(limited), limited.close
+	limited, flush := newLogLimit(handler)
+	return slog.New(limited), flush
 }
 
 // withSettings has a role's first line say what runs, and how it reaches Kafka.

@@ -12,169 +12,118 @@ import (
 const (
 	logBurst    = 5
 	logInterval = 10 * time.Second
-
-	// logKinds bounds the memory, were there a message that is not constant: beyond
-	// it all further kinds of a level are one.
-	logKinds = 500
+	logKinds    = 500 // that are limited: it bounds the memory, were there a message that is not constant
 )
 
 // logLimit passes records on to another handler, but no flood of them. Of a kind,
-// which is a level, a message, a component, a reason and a broker, logBurst lines are
-// written at once. Then, for as long as there are more, one each logInterval: the
-// newest, with the number of the others as "repeated". So lines and repeated always
-// add up to what was logged. Who asks for debug gets all of that.
-//
-// From warnings on each partition is a kind of its own: whoever is called needs them
-// all, and they are few. Events that are dropped are not, and their partition is
-// none of the kind.
+// logBurst are written at once; then, each logInterval and at the end, the newest, with
+// the number of the others as "repeated". A quiet interval begins anew. So lines and
+// repeated always add up to what was logged. Who asks for debug gets all of that.
 type logLimit struct {
-	next    slog.Handler
-	kind    logKind // what With has said of it
-	grouped bool    // what With says from here on is in a group
-	*logKindsSeen
+	slog.Handler         // the next
+	kind         logKind // what With has said of it
+	*logSeen
 }
 
+// logKind is what tells repeated records. From warnings on each partition is a kind of
+// its own: whoever is called needs them all, and they are few.
 type logKind struct {
-	level                                         slog.Level
-	message, component, reason, broker, partition string
+	level                     slog.Level
+	message, about, partition string
 }
 
-// logKindsSeen is shared by all handlers that come from one by With.
-type logKindsSeen struct {
-	mu     sync.Mutex // held while a line is written, so that they are in order
-	kinds  map[logKind]*logSeen
-	closed bool
-	timers sync.WaitGroup // those that run
-}
-
-// logSeen is what was logged of a kind lately.
+// logSeen is shared by all handlers that come from one by With.
 type logSeen struct {
-	left  int // that may be written at once
-	held  int
-	last  slog.Record  // of those held
-	by    slog.Handler // for last
-	timer *time.Timer  // ends the interval
+	mu    sync.Mutex             // held while a line is written, so that they are in order
+	kinds map[logKind]*logNewest // nil after the end, when nothing is held back any more
 }
 
-func newLogLimit(next slog.Handler) *logLimit {
-	return &logLimit{next: next, logKindsSeen: &logKindsSeen{kinds: make(map[logKind]*logSeen)}}
+// logNewest is the newest record of a kind. What is more than logBurst is held back.
+type logNewest struct {
+	seen   int
+	record slog.Record
+	by     slog.Handler
 }
 
-func (l *logLimit) Enabled(ctx context.Context, level slog.Level) bool {
-	return l.next.Enabled(ctx, level)
+// newLogLimit limits next until stop, which writes what is held back.
+func newLogLimit(next slog.Handler) (l *logLimit, stop func()) {
+	l = &logLimit{Handler: next, logSeen: &logSeen{kinds: make(map[logKind]*logNewest)}}
+	stop = stage(func(ctx context.Context) {
+		ticker := time.NewTicker(logInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				l.endInterval(false)
+			case <-ctx.Done():
+				l.endInterval(true)
+				return
+			}
+		}
+	})
+	return l, stop
+}
+
+func (s *logSeen) endInterval(last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.kinds, func(_ logKind, n *logNewest) bool { return n.seen <= logBurst })
+	for _, n := range slices.SortedFunc(maps.Values(s.kinds), func(a, b *logNewest) int { return a.record.Time.Compare(b.record.Time) }) {
+		if others := n.seen - logBurst - 1; others > 0 {
+			n.record.AddAttrs(slog.Int("repeated", others))
+		}
+		_ = n.by.Handle(context.Background(), n.record) // there is nobody to tell
+		n.seen = logBurst
+	}
+	if last {
+		s.kinds = nil
+	}
+}
+
+func (l *logLimit) Handle(ctx context.Context, r slog.Record) error {
+	kind := l.kind
+	kind.level, kind.message = r.Level, r.Message
+	r.Attrs(func(a slog.Attr) bool { kind.add(a); return true })
+	if r.Level < slog.LevelWarn {
+		kind.partition = ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.kinds[kind]
+	if r.Level < slog.LevelInfo || l.kinds == nil || n == nil && len(l.kinds) >= logKinds {
+		return l.Handler.Handle(ctx, r)
+	}
+	if n == nil {
+		n = new(logNewest)
+		l.kinds[kind] = n
+	}
+	if n.seen++; n.seen <= logBurst {
+		return l.Handler.Handle(ctx, r)
+	}
+	n.record, n.by = r.Clone(), l.Handler
+	return nil
+}
+
+func (k *logKind) add(a slog.Attr) {
+	switch a.Key {
+	case "component", "reason", "broker":
+		k.about += a.Key + "=" + a.Value.String() + "\n"
+	case "partition":
+		k.partition = a.Value.String()
+	}
 }
 
 func (l *logLimit) WithAttrs(attrs []slog.Attr) slog.Handler {
 	with := *l
-	with.next = l.next.WithAttrs(attrs)
-	if !l.grouped {
-		for _, a := range attrs {
-			with.kind.add(a)
-		}
+	with.Handler = l.Handler.WithAttrs(attrs)
+	for _, a := range attrs {
+		with.kind.add(a)
 	}
 	return &with
 }
 
 func (l *logLimit) WithGroup(name string) slog.Handler {
 	with := *l
-	with.next = l.next.WithGroup(name)
-	with.grouped = l.grouped || name != ""
+	with.Handler = l.Handler.WithGroup(name)
 	return &with
-}
-
-func (k *logKind) add(a slog.Attr) {
-	switch a.Key {
-	case "component":
-		k.component = a.Value.String()
-	case "reason":
-		k.reason = a.Value.String()
-	case "broker":
-		k.broker = a.Value.String()
-	case "partition":
-		k.partition = a.Value.String()
-	}
-}
-
-func (l *logLimit) Handle(ctx context.Context, r slog.Record) error {
-	if r.Level < slog.LevelInfo {
-		return l.next.Handle(ctx, r)
-	}
-	kind := l.kind
-	kind.level, kind.message = r.Level, r.Message
-	if !l.grouped {
-		r.Attrs(func(a slog.Attr) bool { kind.add(a); return true })
-	}
-	if r.Level < slog.LevelWarn {
-		kind.partition = ""
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return l.next.Handle(ctx, r)
-	}
-	seen := l.seen(kind)
-	if seen.left > 0 {
-		seen.left--
-		return l.next.Handle(ctx, r)
-	}
-	seen.held++
-	seen.last, seen.by = r.Clone(), l.next
-	return nil
-}
-
-// seen is what is kept of a kind. Its first record begins an interval.
-func (l *logKindsSeen) seen(kind logKind) *logSeen {
-	if l.kinds[kind] == nil && len(l.kinds) >= logKinds {
-		kind = logKind{level: kind.level}
-	}
-	if l.kinds[kind] == nil {
-		seen := &logSeen{left: logBurst}
-		l.timers.Add(1)
-		seen.timer = time.AfterFunc(logInterval, func() { l.intervalEnds(kind, seen) })
-		l.kinds[kind] = seen
-	}
-	return l.kinds[kind]
-}
-
-func (l *logKindsSeen) intervalEnds(kind logKind, seen *logSeen) {
-	defer l.timers.Done()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.closed:
-	case seen.held == 0:
-		delete(l.kinds, kind)
-	default:
-		seen.write()
-		l.timers.Add(1)
-		seen.timer.Reset(logInterval)
-	}
-}
-
-// write writes the newest of those held back.
-func (s *logSeen) write() {
-	if s.held > 1 {
-		s.last.AddAttrs(slog.Int("repeated", s.held-1))
-	}
-	_ = s.by.Handle(context.Background(), s.last) // there is nobody to tell
-	s.left, s.held, s.last = 0, 0, slog.Record{}
-}
-
-// close writes what is held back, oldest first, and returns when no timer runs any
-// more. What is logged after that is not limited.
-func (l *logKindsSeen) close() {
-	l.mu.Lock()
-	l.closed = true
-	all := slices.SortedFunc(maps.Values(l.kinds), func(a, b *logSeen) int { return a.last.Time.Compare(b.last.Time) })
-	for _, seen := range all {
-		if seen.timer.Stop() {
-			l.timers.Done()
-		}
-		if seen.held > 0 {
-			seen.write()
-		}
-	}
-	clear(l.kinds)
-	l.mu.Unlock()
-	l.timers.Wait()
 }

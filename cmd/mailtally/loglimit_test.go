@@ -16,10 +16,10 @@ import (
 )
 
 // limited is a logger with a limit, and what it has written.
-func limited(level slog.Level) (log *slog.Logger, limit *logLimit, written *output) {
+func limited(level slog.Level) (log *slog.Logger, limit *logLimit, flush func(), written *output) {
 	written = newOutput()
-	limit = newLogLimit(slog.NewJSONHandler(written, &slog.HandlerOptions{Level: level}))
-	return slog.New(limit), limit, written
+	limit, flush = newLogLimit(slog.NewJSONHandler(written, &slog.HandlerOptions{Level: level}))
+	return slog.New(limit), limit, flush, written
 }
 
 // logLine is a line of log in JSON.
@@ -50,8 +50,8 @@ func TestLogLimit_IsAHandler(t *testing.T) {
 	var written *output
 	slogtest.Run(t, func(*testing.T) slog.Handler {
 		written = newOutput()
-		limit := newLogLimit(slog.NewJSONHandler(written, nil))
-		t.Cleanup(limit.close)
+		limit, flush := newLogLimit(slog.NewJSONHandler(written, nil))
+		t.Cleanup(flush)
 		return limit
 	}, func(*testing.T) map[string]any { return written.lines()[0] })
 }
@@ -61,8 +61,8 @@ func TestLogLimit_IsAHandler(t *testing.T) {
 // count, and a new flood begins with its first lines again.
 func TestLogLimit_Flood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, limit, written := limited(slog.LevelInfo)
-		defer limit.close()
+		log, limit, flush, written := limited(slog.LevelInfo)
+		defer flush()
 		log.Info("single") // is what it was
 		n := 0
 		flood := func(d time.Duration) {
@@ -103,7 +103,7 @@ func TestLogLimit_Flood(t *testing.T) {
 // they come with the record or by With, have their own lines.
 func TestLogLimit_Kinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, limit, written := limited(slog.LevelDebug)
+		log, _, flush, written := limited(slog.LevelDebug)
 		for range 100 {
 			log.Info("a")
 		}
@@ -129,7 +129,7 @@ func TestLogLimit_Kinds(t *testing.T) {
 		if got := len(written.lines()) - before; got != 100 {
 			t.Errorf("%d lines of debug of 100", got)
 		}
-		limit.close()
+		flush()
 		last := written.lines()[len(written.lines())-1]
 		// As it was logged, With included.
 		if last["msg"] != "a" || last["partition"] != 3.0 || last["repeated"] != 95.0 {
@@ -176,18 +176,17 @@ func TestLogLimit_Partitions(t *testing.T) {
 // However many kinds there are, the memory is bounded and all are counted.
 func TestLogLimit_Bounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log, limit, written := limited(slog.LevelInfo)
-		const kinds = 3 * logKinds
-		for i := range kinds {
-			log.Info(strconv.Itoa(i))
-			log.Warn(strconv.Itoa(i))
+		log, limit, flush, written := limited(slog.LevelInfo)
+		const kinds, each = 3 * logKinds, logBurst + 2
+		for i := range kinds * each {
+			log.Info(strconv.Itoa(i % kinds))
 		}
-		if n := len(limit.kinds); n > logKinds+2 {
-			t.Errorf("%d kinds are kept", n)
+		if n := len(limit.kinds); n != logKinds {
+			t.Errorf("%d kinds are kept, want %d", n, logKinds)
 		}
-		limit.close()
-		if got := stood(written.lines()); got != 2*kinds {
-			t.Errorf("the lines stand for %d records of %d", got, 2*kinds)
+		flush()
+		if got := stood(written.lines()); got != kinds*each {
+			t.Errorf("the lines stand for %d records of %d", got, kinds*each)
 		}
 		log.Info("after the end")
 		if got := written.lines(); got[len(got)-1]["msg"] != "after the end" {
@@ -197,10 +196,10 @@ func TestLogLimit_Bounded(t *testing.T) {
 }
 
 // Many goroutines log while the limit is closed, and no record is lost to the count.
-// goleak (TestMain) sees to it that no timer is left.
+// goleak (TestMain) sees to it that no goroutine is left.
 func TestLogLimit_Concurrent(t *testing.T) {
 	t.Parallel()
-	log, limit, written := limited(slog.LevelInfo)
+	log, _, flush, written := limited(slog.LevelInfo)
 	const writers, each = 8, 1000
 	var running sync.WaitGroup
 	for w := range writers {
@@ -208,14 +207,14 @@ func TestLogLimit_Concurrent(t *testing.T) {
 			log := log.With("component", fmt.Sprint(w%2))
 			for i := range each {
 				if w == 0 && i == each/2 {
-					limit.close()
+					flush()
 				}
 				log.Warn("at once", "error", errors.New("x"))
 			}
 		})
 	}
 	running.Wait()
-	limit.close()
+	flush()
 	if got := stood(written.lines()); got != writers*each {
 		t.Errorf("the lines stand for %d records of %d", got, writers*each)
 	}

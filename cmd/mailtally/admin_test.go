@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/mailtally/mailtally/internal/faults"
 	"github.com/mailtally/mailtally/internal/localkafka"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -96,13 +94,7 @@ func TestPorts(t *testing.T) {
 // back, that all is well. The processes live on.
 func TestReady(t *testing.T) {
 	t.Parallel()
-	environ := migrated(t)
-	u, err := url.Parse(environ["DATABASE_URL"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	database := faults.NewProxy(t, u.Host)
-	u.Host = database.Addr()
+	environ, database := behindProxy(t, migrated(t))
 
 	// A broker of its own, which cuts all connections while it is away.
 	broker, err := localkafka.Start(t.TempDir(), nil)
@@ -115,7 +107,7 @@ func TestReady(t *testing.T) {
 		broker.Cluster.KeepControl()
 		return nil, errors.New("away"), away.Load()
 	})
-	environ = with(environ, "DATABASE_URL", u.String(), "KAFKA_BROKERS", broker.Addr())
+	environ["KAFKA_BROKERS"] = broker.Addr()
 	if start(t, environ, "migrate").wait() != 0 {
 		t.Fatal("migrate failed")
 	}

@@ -34,8 +34,8 @@ type config struct {
 	KafkaTLSKeyFile  string `env:"KAFKA_TLS_KEY_FILE" for:"producer consumer migrate" help:"PEM, the certificate's private key"`
 
 	KafkaSASLMechanism    string `env:"KAFKA_SASL_MECHANISM" for:"producer consumer migrate" help:"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"`
-	KafkaSASLUsername     string `env:"KAFKA_SASL_USERNAME" for:"producer consumer migrate" help:"goes with the mechanism"`
-	KafkaSASLPassword     string `env:"KAFKA_SASL_PASSWORD" for:"producer consumer migrate" help:"goes with the mechanism"`
+	KafkaSASLUsername     string `env:"KAFKA_SASL_USERNAME" for:"producer consumer migrate" help:"the user name that SASL asks for"`
+	KafkaSASLPassword     string `env:"KAFKA_SASL_PASSWORD" for:"producer consumer migrate" help:"and the password"`
 	KafkaSASLPasswordFile string `env:"KAFKA_SASL_PASSWORD_FILE" for:"producer consumer migrate" help:"a file that holds it"`
 
 	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"10000" for:"consumer" help:"the most events of a transaction, and of a poll"`

@@ -103,9 +103,7 @@ func TestDev(t *testing.T) {
 	if code, text := get(t, p.line(p.stdout, "^Watch it live: (http://.+)$")[1]); code != http.StatusOK || !strings.Contains(text, "<title>mailtally") {
 		t.Errorf("the page it names: %d %s", code, text)
 	}
-	if code := other.stop(); code != 0 {
-		t.Errorf("consumer: exit code %d, %s", code, other.stderr)
-	}
+	other.endsWell()
 
 	lines := p.line(p.stdout, `(?s)`+status+`.*`+status)
 	for i, name := range []string{"", "received", "applied"} {
@@ -116,9 +114,7 @@ func TestDev(t *testing.T) {
 		}
 	}
 	pool.Close()
-	if code := p.stop(); code != 0 || strings.Contains(p.stderr.String(), "gave up") {
-		t.Errorf("exit code %d, %q", code, p.stderr)
-	}
+	p.endsWell()
 	if err := gone(environ, folder); err != nil {
 		t.Error(err)
 	}
@@ -150,9 +146,7 @@ func TestTwoAppsInOneProcess(t *testing.T) {
 	// The one that nobody sends to has counted its one webhook, and goes on when
 	// the other ends.
 	dbA.Close()
-	if code := a.stop(); code != 0 {
-		t.Errorf("exit code %d: %s", code, a.stderr)
-	}
+	a.endsWell()
 	if err := gone(inA, ""); err != nil {
 		t.Error(err)
 	}
@@ -168,9 +162,7 @@ func TestTwoAppsInOneProcess(t *testing.T) {
 		eventually(t, func() error { return same(name, total(metrics(t, inB["ADMIN_ADDR"]), name), want) })
 	}
 	dbB.Close()
-	if code := b.stop(); code != 0 {
-		t.Errorf("exit code %d: %s", code, b.stderr)
-	}
+	b.endsWell()
 }
 
 // What is kept goes on where it stopped: counts, offsets, secret.
@@ -229,9 +221,7 @@ func TestDev_DataFolder(t *testing.T) {
 		t.Errorf("%v webhooks received at a rate of 0, want the one that was posted", n)
 	}
 	pool.Close()
-	if code := second.stop(); code != 0 {
-		t.Errorf("exit code %d: %s", code, second.stderr)
-	}
+	second.endsWell()
 }
 
 // dataFolder is one that PostgreSQL's user can reach even if this is root.

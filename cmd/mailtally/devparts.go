@@ -21,7 +21,7 @@ const (
 
 	// The first start of all may fetch PostgreSQL.
 	postgresStartTimeout = 10 * time.Minute
-	postgresStopTimeout  = 6 * time.Second
+	postgresStopTimeout  = 15 * time.Second
 )
 
 // parts are what dev works with: what is configured, and what it started.

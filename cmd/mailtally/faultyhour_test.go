@@ -218,9 +218,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 	atLeast(t, 2, []*member{first}, "mailtally_apply_retries_total", "reason", "connection")
 	h.database.Away(false)
 	first.line(first.stderr, `"database back"`)
-	if code := second.stop(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
+	second.endsWell()
 	first.line(first.stderr, `(?s)"partitions revoked".*"partitions assigned".*"owned":12}`)
 
 	// Kafka goes, and comes back.
@@ -250,9 +248,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 
 	received := metrics(t, admin)
 	for _, p := range []*process{&first.process, producer} {
-		if code := p.stop(); code != 0 {
-			t.Errorf("exit code %d", code)
-		}
+		p.endsWell()
 	}
 
 	// Each thing that happened has its line, in the order in which it did.
@@ -272,6 +268,9 @@ func TestLogs_FaultyHour(t *testing.T) {
 		if err := same("lines of "+reason, stood(lines), n("mailtally_events_dropped_total", "reason", reason)); err != nil {
 			t.Error(err)
 		}
+		if reason != "refused" && len(lines) > each/2 {
+			t.Errorf("%d lines of %d events: nothing is held back", len(lines), each)
+		}
 		for _, line := range lines {
 			for _, key := range []string{"group", "type", "topic", "partition", "offset"} {
 				if line[key] == nil {
@@ -289,15 +288,12 @@ func TestLogs_FaultyHour(t *testing.T) {
 		t.Error(err)
 	}
 
-	// Few lines, only known keys, and nothing of anybody.
+	// Only known keys, and nothing of anybody.
 	u, _ := url.Parse(h.direct)
 	password, _ := u.User.Password()
 	private := []string{privateAddress, privateHost, privateIP, privateAgent, privateText, saslPassword, password, testSecret, strings.TrimPrefix(testSecret, "whsec_")}
 	for name, p := range map[string]*process{"migrate": migrate, "producer": producer, "first": &first.process, "second, with debug": &second.process} {
 		lines := p.stderr.lines()
-		if len(lines) > 150 && p != &second.process {
-			t.Errorf("%s: %d lines", name, len(lines))
-		}
 		t.Logf("%s: %d lines for %d records", name, len(lines), stood(lines))
 		for _, line := range lines {
 			for key := range line {

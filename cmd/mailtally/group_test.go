@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"strconv"
 	"testing"
 	"time"
@@ -14,7 +13,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/mailtally/mailtally/internal/faults"
 	"github.com/mailtally/mailtally/internal/simulate"
 	"github.com/mailtally/mailtally/tracking"
 	"github.com/mailtally/mailtally/tracking/provider/resend"
@@ -75,20 +73,15 @@ func TestGroup_TakeoverAndReconciliation(t *testing.T) {
 	t.Parallel()
 	environ := migrated(t)
 	brokers := environ["KAFKA_BROKERS"]
-	u, err := url.Parse(environ["DATABASE_URL"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	database := faults.NewProxy(t, u.Host)
-	u.Host = database.Addr()
+	proxied, database := behindProxy(t, environ)
 
 	public, admin := start(t, environ, "producer").addresses()
-	first := join(t, with(environ, "DATABASE_URL", u.String()))
+	first := join(t, proxied)
 	first.line(first.stderr, `"partitions assigned".*"owned":12}`)
 	const seed, webhooks = 11, 8000
 	traffic := start(t, with(environ, "HTTP_ADDR", public), "simulate", "-seed", strconv.Itoa(seed), "-total", strconv.Itoa(webhooks), "-rate", "2000")
 
-	second := join(t, with(environ, "DATABASE_URL", u.String()))
+	second := join(t, proxied)
 	second.line(second.stderr, `"partitions assigned".*"owned":6}`)
 	database.Away(true)
 	// Not until each has a batch to retry: one whose commit was cut off asks how that
@@ -106,17 +99,13 @@ func TestGroup_TakeoverAndReconciliation(t *testing.T) {
 		}
 		return nil
 	})
-	if code := second.stop(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
+	second.endsWell()
 	first.line(first.stderr, `(?s)"partitions revoked".*"owned":12}`)
 	if code := traffic.wait(); code != 0 {
 		t.Errorf("simulate: exit code %d, %s", code, traffic.stderr)
 	}
 	eventually(t, func() error { return same("lag", lag(t, brokers, "mailtally"), 0) })
-	if code := first.stop(); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
+	first.endsWell()
 
 	pool := connect(t, environ["DATABASE_URL"])
 	want := distinct(seed, webhooks)

@@ -2,25 +2,15 @@ package main
 
 import (
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
-
-	"github.com/mailtally/mailtally/internal/faults"
 )
 
 // healthcheck ends with 0 while a role has all it needs, and else with 1 and what
 // is amiss.
 func TestHealthcheck(t *testing.T) {
 	t.Parallel()
-	environ := migrated(t)
-	u, err := url.Parse(environ["DATABASE_URL"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	database := faults.NewProxy(t, u.Host)
-	u.Host = database.Addr()
-	environ = with(environ, "DATABASE_URL", u.String())
+	environ, database := behindProxy(t, migrated(t))
 	member := start(t, environ, "consumer")
 	_, admin := member.addresses()
 	_, port, _ := strings.Cut(admin, ":")

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -67,26 +64,6 @@ func (l *lifecycle) group(name string, limit time.Duration) *lifecycle {
 	g := &lifecycle{log: l.log, fail: l.fail}
 	l.onEnd(name, limit, g.end)
 	return g
-}
-
-// listen listens on the address that variable holds, at the longest until the end.
-func (l *lifecycle) listen(variable, addr string) (net.Listener, error) {
-	listener, err := net.Listen("tcp", addr)
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s: %s is in use: stop what listens there, or choose another port (127.0.0.1:0 takes a free one)", variable, addr)
-	case err != nil:
-		return nil, fmt.Errorf("%s: listen on %q: %w", variable, addr, err)
-	}
-	l.onEnd(variable, 0, func() error { listener.Close(); return nil }) // a second time, after its server
-	return listener, nil
-}
-
-// serve answers requests on listener until it is its turn to end, and then, for no
-// longer than drain, those in flight.
-func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handler, drain time.Duration) {
-	log := l.log.With("component", name)
-	l.run(name, func(ctx context.Context) error { return serve(ctx, listener, handler, drain, log) })
 }
 
 func (l *lifecycle) end() error {

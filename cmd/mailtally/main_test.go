@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/url"
 	"os"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mailtally/mailtally/internal/faults"
 	"github.com/mailtally/mailtally/internal/localkafka"
 	"github.com/mailtally/mailtally/internal/testpg"
 )
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is for what has to happen; it is never waited for in full.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 const testSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -75,6 +77,14 @@ func (p *process) stop() int {
 	p.t.Helper()
 	p.interrupt()
 	return p.wait()
+}
+
+// endsWell stops it, and wants no error.
+func (p *process) endsWell() {
+	p.t.Helper()
+	if code := p.stop(); code != 0 {
+		p.t.Errorf("exit code %d: %s%s", code, p.stdout, p.stderr)
+	}
 }
 
 // line waits for a line of w, one of p's outputs, and returns its submatches.
@@ -159,6 +169,18 @@ func system(t *testing.T) map[string]string {
 		"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0",
 		"RESEND_WEBHOOK_SECRETS": testSecret,
 	}
+}
+
+// behindProxy is a system whose database is reached through a proxy.
+func behindProxy(t *testing.T, environ map[string]string) (map[string]string, *faults.Proxy) {
+	t.Helper()
+	u, err := url.Parse(environ["DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := faults.NewProxy(t, u.Host)
+	u.Host = proxy.Addr()
+	return with(environ, "DATABASE_URL", u.String()), proxy
 }
 
 // migrated is a system with schema and topics.

@@ -138,9 +138,7 @@ func TestMetrics_DevMembers(t *testing.T) {
 		return nil
 	})
 	p.line(p.stdout, status)
-	if code := p.stop(); code != 0 {
-		t.Errorf("exit code %d: %s", code, p.stderr)
-	}
+	p.endsWell()
 }
 
 func labelOf(m *dto.Metric, name string) string {

@@ -49,9 +49,7 @@ func TestDev_ConfiguredParts(t *testing.T) {
 		}
 		return nil
 	})
-	if code := p.stop(); code != 0 {
-		t.Errorf("exit code %d: %s", code, p.stderr)
-	}
+	p.endsWell()
 	one[int](t, pool, "SELECT 1") // it is not dev's to stop
 }
 

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -21,9 +23,23 @@ const (
 	roleStopTimeout = 19 * time.Second
 )
 
-// serve answers requests on listener until ctx ends, and then, for no longer than
-// drain, those that are in flight.
-func serve(ctx context.Context, listener net.Listener, handler http.Handler, drain time.Duration, log *slog.Logger) error {
+// listen listens on the address that variable holds, at the longest until the end.
+func (l *lifecycle) listen(variable, addr string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %s is in use: stop what listens there, or choose another port (127.0.0.1:0 takes a free one)", variable, addr)
+	case err != nil:
+		return nil, fmt.Errorf("%s: listen on %q: %w", variable, addr, err)
+	}
+	l.onEnd(variable, 0, func() error { listener.Close(); return nil }) // a second time, after its server
+	return listener, nil
+}
+
+// serve answers requests on listener until it is its turn to end, and then, for no
+// longer than drain, those that are in flight.
+func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handler, drain time.Duration) {
+	log := l.log.With("component", name)
 	server := &http.Server{
 		Handler: handler,
 		// A client has so long to send its request, and then to take the answer.
@@ -34,26 +50,28 @@ func serve(ctx context.Context, listener net.Listener, handler http.Handler, dra
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
-	case <-ctx.Done():
-	}
-	log.Info("stopping: no more requests are taken")
-	start := time.Now()
-	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
-	defer cancel()
-	if err := server.Shutdown(draining); err != nil {
-		// Also connections on which no request has come yet.
-		log.Warn("connections cut that did not end in time: their owners try again", "duration", since(start), "error", err)
-		server.Close()
-	} else {
-		log.Info("drained: the requests in flight are answered", "duration", since(start))
-	}
-	<-failed // ErrServerClosed
-	return nil
+	l.run(name, func(ctx context.Context) error {
+		failed := make(chan error, 1)
+		go func() { failed <- server.Serve(listener) }()
+		select {
+		case err := <-failed:
+			return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+		case <-ctx.Done():
+		}
+		log.Info("stopping: no more requests are taken")
+		start := time.Now()
+		draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		defer cancel()
+		if err := server.Shutdown(draining); err != nil {
+			// Also connections on which no request has come yet.
+			log.Warn("connections cut that did not end in time: their owners try again", "duration", since(start), "error", err)
+			server.Close()
+		} else {
+			log.Info("drained: the requests in flight are answered", "duration", since(start))
+		}
+		<-failed // ErrServerClosed
+		return nil
+	})
 }
 
 // serverLog passes on what net/http says of its own. A client's fault, and the

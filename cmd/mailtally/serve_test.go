@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"net"
 	"net/http"
 	"strings"
@@ -17,17 +16,15 @@ func TestServe_PanicIsLogged(t *testing.T) {
 	}
 	written := newOutput()
 	log, flush := newLogger(config{}, written)
-	stop := stage(func(ctx context.Context) {
-		handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { panic("at " + r.URL.Path) })
-		if err := serve(ctx, listener, handler, devDrain, log); err != nil {
-			t.Error(err)
-		}
-	})
+	life := &lifecycle{log: log, fail: func(err error) { t.Error(err) }}
+	life.serve("webhooks", listener, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { panic("at " + r.URL.Path) }), devDrain)
 	if response, err := http.Get("http://" + listener.Addr().String() + "/place"); err == nil {
 		response.Body.Close()
 		t.Errorf("answered %d", response.StatusCode)
 	}
-	stop()
+	if err := life.end(); err != nil {
+		t.Error(err)
+	}
 	flush()
 	text, _, _ := strings.Cut(written.String(), "goroutine ")
 	if !strings.Contains(text, `"level":"ERROR"`) || !strings.Contains(text, `"error":"at /place`) || strings.Contains(text, "127.0.0.1") {

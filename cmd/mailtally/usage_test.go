@@ -95,11 +95,12 @@ func TestUsage_Readers(t *testing.T) {
 // use.
 func TestUsage_MissingConfiguration(t *testing.T) {
 	t.Parallel()
-	for command, variable := range map[string]string{
-		"producer": "RESEND_WEBHOOK_SECRETS", "consumer": "DATABASE_URL", "migrate": "DATABASE_URL", "simulate": "RESEND_WEBHOOK_SECRETS",
+	for command, want := range map[string]string{
+		"producer": "RESEND_WEBHOOK_SECRETS, POSTMARK_WEBHOOK_CREDENTIALS: none is set", "consumer": "DATABASE_URL: is not set",
+		"migrate": "DATABASE_URL: is not set", "simulate": "RESEND_WEBHOOK_SECRETS: is not set",
 	} {
 		p := start(t, nil, command)
-		if code := p.wait(); code != exitUsage || !strings.Contains(p.stderr.String(), variable+": is not set") {
+		if code := p.wait(); code != exitUsage || !strings.Contains(p.stderr.String(), want) {
 			t.Errorf("%s: exit code %d, %q", command, code, p.stderr)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 const (
 	devMembers = 2
 
-	// Who presses Ctrl-C waits for dev to end, so it is less patient than the roles
+	// Whoever presses Ctrl-C waits for dev to end, so it is less patient than the roles
 	// are with Kafka, PostgreSQL and clients that hang.
 	devDrain       = time.Second
 	devStopTimeout = 5 * time.Second

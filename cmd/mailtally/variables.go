@@ -29,27 +29,27 @@ func variables() (list []variable) {
 	return list
 }
 
-// everyday are first words of our variables that mean something to many a program. One
-// that begins so is suspected only if it is nearly one of ours.
+// everyday are first words of our variables that many programs' begin with. What begins
+// so is suspected only if it is nearly one of ours.
 var everyday = []string{"ADMIN", "DATABASE", "HTTP", "LOG"}
 
-// foreign are names that begin as ours do and are known to be somebody else's: what
-// Kubernetes and Docker set for a service called kafka, the options of Kafka's own
-// tools, and the key with which an application sends.
+// foreign are names that begin as ours do and belong to something else: what Kubernetes
+// and Docker set for a service called kafka, the options of Kafka's own tools, and the
+// key with which an application sends.
 var foreign = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP|SCTP)(_|$)|$)|_OPTS$|_API_KEY$|_TOKEN$`)
 
 // unknownVariables are the variables that begin as ours do and are none of ours, each
-// with the nearest that is. Other programs' cost a line in the log where they share our
-// environment; a misspelt one, of which nobody is told, a day of search.
+// with the nearest that is. Where other programs share our environment their variables
+// cost a line of log, which is less than a misspelt one that nobody hears of.
 func unknownVariables(environ map[string]string) (unknown []string) {
 	for name := range environ {
-		word, _, isLonger := strings.Cut(name, "_")
-		akin := slices.DeleteFunc(variables(), func(v variable) bool { return !strings.HasPrefix(v.name, word+"_") })
-		if !isLonger || len(akin) == 0 || foreign.MatchString(name) {
+		word, _, hasMore := strings.Cut(name, "_")
+		ours := slices.DeleteFunc(variables(), func(v variable) bool { return !strings.HasPrefix(v.name, word+"_") })
+		if !hasMore || len(ours) == 0 || foreign.MatchString(name) {
 			continue
 		}
 		distance := func(v variable) int { return editDistance(name, v.name) }
-		nearest := slices.MinFunc(akin, func(a, b variable) int { return distance(a) - distance(b) })
+		nearest := slices.MinFunc(ours, func(a, b variable) int { return distance(a) - distance(b) })
 		if d := distance(nearest); d > 2 && slices.Contains(everyday, word) || d == 0 {
 			continue
 		}

@@ -11,76 +11,44 @@ import (
 	"syscall"
 )
 
-// account is the user that the server runs as where this process is root: as
-// root, PostgreSQL refuses to start. A nil account is this process's own user.
+// account is the user that the server runs as where this process is root: as root,
+// PostgreSQL refuses to start. A nil account is this process's own user.
 type account struct {
 	name     string
 	uid, gid uint32
-
-	// known is whether the user database has it. A server runs without an
-	// entry there, as in a container, but initdb does not.
-	known bool
 }
 
-// chooseAccount returns the user to run the server of dir as: whoever owns its
-// data or, if that is a user known to the system, the folder; else postgres,
-// else nobody.
-func chooseAccount(dir string) (*account, error) {
+// chooseAccount returns the user to run the server as: whoever owns its data; else
+// postgres, else nobody.
+func chooseAccount(data string) (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	data, err := ownerOf(filepath.Join(dir, dataDir))
-	if err != nil || data != nil {
-		return data, err
-	}
-	folder, err := ownerOf(dir)
-	if err != nil || folder != nil && folder.known {
-		return folder, err
-	}
-	for _, name := range []string{"postgres", "nobody"} {
-		if u, err := user.Lookup(name); err == nil {
-			return parseAccount(u)
+	info, err := os.Lstat(data)
+	if err == nil {
+		owner := info.Sys().(*syscall.Stat_t)
+		if owner.Uid == 0 {
+			return nil, fmt.Errorf("%s belongs to root, as whom PostgreSQL does not run: give it to another user (chown -R), or remove it", data)
 		}
+		return &account{name: "uid " + strconv.Itoa(int(owner.Uid)), uid: owner.Uid, gid: owner.Gid}, nil
 	}
-	return nil, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as: " +
-		"make one of them, let another user own the folder, or run mailtally as an ordinary user")
-}
-
-// ownerOf returns the account that owns path; nil if that is root, or if
-// nothing is there.
-func ownerOf(path string) (*account, error) {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
+	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	owner := info.Sys().(*syscall.Stat_t)
-	if owner.Uid == 0 {
-		return nil, nil
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, uidErr := strconv.ParseUint(u.Uid, 10, 32)
+		gid, gidErr := strconv.ParseUint(u.Gid, 10, 32)
+		return &account{name: "user " + name, uid: uint32(uid), gid: uint32(gid)}, errors.Join(uidErr, gidErr)
 	}
-	id := strconv.FormatUint(uint64(owner.Uid), 10)
-	if u, err := user.LookupId(id); err == nil {
-		return parseAccount(u)
-	}
-	return &account{name: "uid " + id, uid: owner.Uid, gid: owner.Gid}, nil
+	return nil, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as: " +
+		"make one of them, or run mailtally as an ordinary user")
 }
 
-func parseAccount(u *user.User) (*account, error) {
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("uid of user %s: %w", u.Username, err)
-	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("gid of user %s: %w", u.Username, err)
-	}
-	return &account{name: "user " + u.Username, uid: uint32(uid), gid: uint32(gid), known: true}, nil
-}
-
-// credential returns what a child must be started with, without any further
-// groups.
+// credential returns what a child must be started with, without any further groups.
 func (a *account) credential() *syscall.Credential {
 	if a == nil {
 		return nil
@@ -88,56 +56,45 @@ func (a *account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.uid, Gid: a.gid}
 }
 
-// reach returns an error where the account cannot enter path or a folder above
-// it. What doesn't exist is skipped.
-func (a *account) reach(path string) error {
+// own makes the account the owner of name.
+func (a *account) own(name string) error {
 	if a == nil {
 		return nil
 	}
-	for at := path; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return err
-		case !a.mayEnter(info):
-			return fmt.Errorf("%s, who must run the server because PostgreSQL refuses root, cannot enter %s (mode %04o): "+
-				"choose a folder such as /var/lib/mailtally, or run mailtally as an ordinary user", a.name, at, info.Mode().Perm())
-		}
-		if at == filepath.Dir(at) {
-			return nil
-		}
-	}
+	return os.Lchown(name, int(a.uid), int(a.gid))
 }
 
-// makeDir makes dir and the folders above it where they are missing: for us
-// alone, or where there is an account, so that it can enter whatever our umask
-// is.
-func (a *account) makeDir(dir string) error {
-	if a == nil {
-		return os.MkdirAll(dir, 0o700)
+// explain adds to an error of running a program as the account what may be behind it.
+func (a *account) explain(err error) error {
+	if a == nil || !errors.Is(err, fs.ErrPermission) {
+		return err
 	}
+	return fmt.Errorf("%w: as PostgreSQL refuses root, %s runs it, and cannot enter the folder: choose one such as /var/lib/mailtally, or run mailtally as an ordinary user", err, a.name)
+}
+
+// makeOpenDir makes dir and the folders above it where they are missing, and lets every
+// user pass through dir, whatever our umask is.
+func makeOpenDir(dir string) error {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeOpenParent(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return os.Chmod(dir, 0o711)
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(dir, info.Mode().Perm()|0o111)
+}
+
+// makeOpenParent leaves a folder that is there as it is.
+func makeOpenParent(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := a.makeDir(filepath.Dir(dir)); err != nil {
-		return err
-	}
-	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return os.Chmod(dir, 0o711)
-}
-
-func (a *account) mayEnter(dir fs.FileInfo) bool {
-	owner := dir.Sys().(*syscall.Stat_t)
-	mode := dir.Mode().Perm()
-	switch {
-	case owner.Uid == a.uid:
-		return mode&0o100 != 0
-	case owner.Gid == a.gid:
-		return mode&0o010 != 0
-	default:
-		return mode&0o001 != 0
-	}
+	return makeOpenDir(dir)
 }

@@ -12,27 +12,22 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"time"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
+	"github.com/gofrs/flock"
 )
 
-// fetchable returns the version to fetch for data of a major version, or for
-// new data if that is 0. They are the library's, so an upgrade of the library
-// is an upgrade of these.
-func fetchable(major int) (version embeddedpostgres.PostgresVersion, newest int, ok bool) {
-	const latest = 18
-	if major == 0 {
-		major = latest
-	}
-	version, ok = map[int]embeddedpostgres.PostgresVersion{
-		14:     embeddedpostgres.V14,
-		15:     embeddedpostgres.V15,
-		16:     embeddedpostgres.V16,
-		17:     embeddedpostgres.V17,
-		latest: embeddedpostgres.V18,
-	}[major]
-	return version, major, ok
+// newestFetched is the major version that is fetched for new data.
+const newestFetched = 18
+
+// fetched are the versions that can be fetched, by their major one. They are the
+// library's, so an upgrade of the library is an upgrade of these.
+var fetched = map[int]embeddedpostgres.PostgresVersion{
+	14:            embeddedpostgres.V14,
+	15:            embeddedpostgres.V15,
+	16:            embeddedpostgres.V16,
+	17:            embeddedpostgres.V17,
+	newestFetched: embeddedpostgres.V18,
 }
 
 // Fetch returns the folder with the programs of a PostgreSQL of that major
@@ -43,15 +38,18 @@ func Fetch(ctx context.Context, dir string, major int) (binDir string, err error
 	if err != nil {
 		return "", fmt.Errorf("open PostgreSQL folder %q: %w", dir, err)
 	}
-	defer c.close()
 	bin, err := fetchBinaries(ctx, major, c, slog.New(slog.DiscardHandler))
 	return bin.dir, err
 }
 
-// fetchBinaries returns binaries out of the cache, which it fills from the
-// network at the first time.
+// fetchBinaries returns binaries out of the cache, which it fills from the network at
+// the first time. The download can't be interrupted: when ctx ends it goes on in the
+// background, to the cache's profit, or to its end with this process.
 func fetchBinaries(ctx context.Context, major int, c *cluster, log *slog.Logger) (binaries, error) {
-	version, fetched, ok := fetchable(major)
+	if major == 0 {
+		major = newestFetched
+	}
+	version, ok := fetched[major]
 	if !ok {
 		return binaries{}, fmt.Errorf("there is no build of PostgreSQL %d to fetch", major)
 	}
@@ -60,14 +58,20 @@ func fetchBinaries(ctx context.Context, major int, c *cluster, log *slog.Logger)
 		return binaries{}, err
 	}
 	home := filepath.Join(cache, "postgresql-"+string(version))
-	bin := filepath.Join(home, "bin")
 	if _, err := os.Stat(home); errors.Is(err, fs.ErrNotExist) {
 		log.InfoContext(ctx, "no PostgreSQL found here: fetching one", "version", string(version), "to", home)
-		if err := fetch(ctx, version, fetched, home, c.account); err != nil {
+		result := make(chan error, 1)
+		go func() { result <- fetch(version, major, home) }()
+		select {
+		case err = <-result:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if err != nil {
 			return binaries{}, fmt.Errorf("fetch PostgreSQL %s into %s: %w", version, home, err)
 		}
 	}
-	b, err := probe(ctx, bin, major, c)
+	b, err := probe(ctx, filepath.Join(home, "bin"), major, c)
 	if err != nil {
 		return b, fmt.Errorf("%w: remove %s to have it fetched again", err, home)
 	}
@@ -90,69 +94,40 @@ func cacheDir() (string, error) {
 	return "/var/cache/mailtally", nil
 }
 
-// staleFetch is the age at which an unfinished download can't be one under way.
-const staleFetch = time.Hour
-
-// fetch makes the folder home, whole or not at all: it fills a folder beside it
-// and renames that. Of two processes that do so at once, the second to finish
-// keeps what the first one made.
-//
-// The download can't be interrupted. When ctx ends, fetch returns and the
-// download ends in the background; where the process ends first, a later fetch
-// removes what it left in the cache.
-func fetch(ctx context.Context, version embeddedpostgres.PostgresVersion, major int, home string, acct *account) error {
-	cache := filepath.Dir(home)
-	if err := acct.makeDir(cache); err != nil {
+// fetch makes the folder home, whole or not at all: it fills a folder beside it and
+// renames that. One process does so at a time, and the others find it made.
+func fetch(version embeddedpostgres.PostgresVersion, major int, home string) error {
+	if err := makeOpenParent(filepath.Dir(home)); err != nil {
 		return err
 	}
-	if err := acct.reach(cache); err != nil {
+	lock := flock.New(home+".lock", flock.SetPermissions(0o600))
+	if err := lock.Lock(); err != nil {
 		return err
 	}
-	removeStale(home)
-	tmp, err := os.MkdirTemp(cache, filepath.Base(home)+tmpSuffix)
-	if err != nil {
+	defer lock.Unlock()
+	if _, err := os.Stat(home); err == nil {
+		return nil
+	}
+	unfinished := home + ".unfinished"
+	if err := os.RemoveAll(unfinished); err != nil { // of a process that was killed
 		return err
 	}
-	result := make(chan error, 1)
-	go func() {
-		err := unpack(version, major, tmp)
-		if err == nil {
-			err = os.Rename(filepath.Join(tmp, "dist"), home)
-			if errors.Is(err, fs.ErrExist) { // ENOTEMPTY too
-				err = nil
-			}
-		}
-		result <- errors.Join(err, os.RemoveAll(tmp))
-	}()
-	select {
-	case err := <-result:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	err := unpack(version, major, unfinished)
+	if err == nil {
+		err = os.Rename(filepath.Join(unfinished, "dist"), home)
 	}
-}
-
-const tmpSuffix = ".tmp-"
-
-// removeStale removes what processes that were killed have left.
-func removeStale(home string) {
-	left, _ := filepath.Glob(home + tmpSuffix + "*")
-	for _, dir := range left {
-		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > staleFetch {
-			_ = os.RemoveAll(dir)
-		}
-	}
+	return errors.Join(err, os.RemoveAll(unfinished))
 }
 
 // unpack fetches the version and unpacks it to dir/dist.
 func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) error {
-	// The library only offers to start a server, of which we want the steps
-	// before: look for the programs, fetch, check the checksum, unpack. A data
-	// folder that claims to be of the right version and holds nothing else
-	// makes it skip initdb, and its server give up at once, as any user. (It
-	// leaves a log of some bytes in the system's temporary folder.)
+	// The library only offers to start a server, of which we want the steps before: look
+	// for the programs, fetch, check the checksum, unpack. A data folder that claims to be
+	// of the right version and holds nothing else makes it skip initdb, and its server
+	// give up at once, as any user. (It leaves a log of some bytes in the system's
+	// temporary folder.)
 	data, run, dist := filepath.Join(dir, "data"), filepath.Join(dir, "run"), filepath.Join(dir, "dist")
-	if err := os.Mkdir(data, 0o700); err != nil {
+	if err := os.MkdirAll(data, 0o700); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(data, "PG_VERSION"), []byte(strconv.Itoa(major)+"\n"), 0o600); err != nil {
@@ -173,8 +148,8 @@ func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) err
 	// The library uses the default client and keeps no connection for later.
 	http.DefaultClient.CloseIdleConnections()
 
-	// The library makes the run folder right after it has unpacked all, so
-	// that tells on which side of it the error happened.
+	// The library makes the run folder right after it has unpacked all, so that tells on
+	// which side of it the error happened.
 	if _, statErr := os.Stat(run); statErr != nil {
 		return err
 	}

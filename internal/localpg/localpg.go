@@ -1,5 +1,5 @@
 // Package localpg runs a real PostgreSQL server of its own on loopback, for
-// mailtally dev and for the tests.
+// mailtally dev, the tests and the benchmarks.
 //
 // It needs nothing prepared: it uses the server that the machine has, of
 // version 14 or newer, and fetches one where there is none. It works as an
@@ -18,48 +18,56 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const (
 	// superuser is the role initdb makes.
 	superuser = "mailtally"
 
-	// After SIGQUIT, PostgreSQL itself kills processes that are still there
-	// five seconds later; only past that is SIGKILL of any use.
+	// After SIGQUIT, PostgreSQL itself kills processes that are still there five
+	// seconds later; only past that is SIGKILL of any use.
 	immediateTimeout = 6 * time.Second
 
-	// A killed postmaster's children see its death at once, and end.
-	killTimeout = 5 * time.Second
+	// orphanTimeout is how long a start tries again where others take its port, or a
+	// server that an earlier process lost has not ended yet.
+	orphanTimeout = 15 * time.Second
 
-	// portAttempts bounds the retries where others take the chosen port
-	// between the choice and the server's bind.
-	portAttempts = 10
+	// maxLogTail is what an error quotes of the server's log.
+	maxLogTail = 4 << 10
 )
 
 // Options of Start. The zero value of each field but Dir is usable.
 type Options struct {
-	// Dir is the parent folder of the cluster. Its data lives in Dir/data, the
-	// server's log in Dir/postgresql.log. Made if missing, reused if it holds
-	// a cluster.
+	// Dir is the parent folder of the cluster. Its data lives in Dir/data, the log of
+	// the newest server in Dir/postgresql.log. Made if missing, reused if it holds a
+	// cluster.
 	Dir string
 
-	// BinDir is the folder with postgres and initdb. "" finds one, or fetches
+	// BinDir is the folder with postgres, initdb and pg_ctl. "" finds one, or fetches
 	// it.
 	BinDir string
 
-	// Settings are extra server settings, as in postgresql.conf. Those that
-	// keep the server on loopback can't be changed.
+	// Settings are extra server settings, as in postgresql.conf. Those that keep the
+	// server on loopback can't be changed.
 	Settings map[string]string
 
-	// Log hears what takes time or surprises: a download, a lost server that
-	// is stopped. nil is silent.
+	// Log hears what takes time: a download. nil is silent.
 	Log *slog.Logger
 }
 
@@ -68,7 +76,6 @@ type Server struct {
 	cluster  *cluster
 	binaries binaries
 	process  *process
-	log      *serverLog
 	port     int
 	password string
 
@@ -77,25 +84,17 @@ type Server struct {
 	err      error // valid once done is closed
 }
 
-// Start runs the server of the cluster in o.Dir and returns once it answers
-// queries. ctx bounds the start alone: a started server runs until Stop, or
-// until this process ends.
-//
-// After an error no process is left.
+// Start runs the server of the cluster in o.Dir and returns once it answers queries.
+// ctx bounds the start alone: a started server runs until Stop, or until this process
+// ends. After an error no process is left.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	log := o.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-
 	c, err := openCluster(o.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("open PostgreSQL folder %q: %w", o.Dir, err)
-	}
-	defer c.close()
-
-	if err := c.stopOrphan(ctx, log); err != nil {
-		return nil, fmt.Errorf("stop the PostgreSQL server that still runs in %s: %w", c.dir, err)
 	}
 	major, err := c.major()
 	if err != nil {
@@ -110,44 +109,143 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 			return nil, err
 		}
 	}
-	password, err := c.password()
+	password, err := os.ReadFile(c.path(passwordFile))
 	if err != nil {
+		return nil, fmt.Errorf("read PostgreSQL's password: %w: put it back, or remove %s if it holds nothing you need", err, c.path(dataDir))
+	}
+	// The port of last time, so that URLs and open sessions of psql keep working over
+	// restarts.
+	s := &Server{cluster: c, binaries: bin, port: c.lastPort(), password: strings.TrimSpace(string(password))}
+	if err := s.stopOrphan(ctx); err != nil {
 		return nil, err
 	}
-	return startServer(ctx, c, bin, password, o.Settings)
-}
-
-// startServer starts the server on the port of last time, and on others where
-// that one is taken by now.
-func startServer(ctx context.Context, c *cluster, bin binaries, password string, settings map[string]string) (*Server, error) {
-	port := c.lastPort()
-	for attempt := 1; ; attempt++ {
-		if port == 0 {
-			var err error
-			if port, err = freePort(ctx); err != nil {
+	for begun := time.Now(); ; {
+		if s.port == 0 {
+			if s.port, err = freePort(0); err != nil {
 				return nil, fmt.Errorf("find a free port on 127.0.0.1: %w", err)
 			}
 		}
-		s, err := launch(ctx, c, bin, password, port, settings)
-		if err != nil {
-			return nil, err
-		}
-		err = s.waitReady(ctx)
-		if err == nil {
-			err = c.rememberPort(port)
-		}
+		err := s.start(ctx, o.Settings)
 		if err == nil {
 			return s, nil
 		}
-		// The caller's context may be what ended, so it can't bound the stop.
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), immediateTimeout)
-		stopErr := s.Stop(stop)
-		cancel()
-		if errors.Is(err, errExited) && s.log.portTaken() && attempt < portAttempts {
-			port = 0
+		_, portTaken := freePort(s.port)
+		_, noLock := os.Stat(c.path(filepath.Join(dataDir, "postmaster.pid")))
+		switch {
+		case ctx.Err() != nil || time.Since(begun) > orphanTimeout:
+		case portTaken != nil:
+			s.port = 0 // others were faster
+			continue
+		case noLock == nil: // an orphan that is about to end
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
 			continue
 		}
-		return nil, errors.Join(fmt.Errorf("start PostgreSQL %s in %s: %w", bin.version, c.dir, err), stopErr)
+		return nil, fmt.Errorf("start PostgreSQL %s in %s: %w", bin.version, c.dir, err)
+	}
+}
+
+// stopOrphan ends a server that runs on this data and answers: see the package's comment
+// on why it can only be a lost one. That it takes the cluster's password proves that the
+// process which its postmaster.pid names is not another one by now, which pg_ctl does
+// not ask.
+func (s *Server) stopOrphan(ctx context.Context) error {
+	if s.port == 0 {
+		return nil
+	}
+	asking, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(asking, s.URL("postgres"))
+	if err != nil {
+		return nil
+	}
+	_ = conn.Close(asking)
+	if err := s.cluster.run(ctx, s.binaries.program("pg_ctl"), "stop", "--pgdata="+s.cluster.path(dataDir), "--mode=immediate"); err != nil {
+		return fmt.Errorf("stop the PostgreSQL server that an earlier process left in %s: %w", s.cluster.dir, err)
+	}
+	return nil
+}
+
+// start runs the server's process and returns when it answers queries. After an error
+// it has ended.
+func (s *Server) start(ctx context.Context, settings map[string]string) error {
+	log, err := os.OpenFile(s.cluster.path(logFile), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("open the server's log: %w", err)
+	}
+	defer log.Close() // The process has its own copy.
+	s.done = make(chan struct{})
+	s.stopping.Store(false)
+	args := []string{"-D", s.cluster.path(dataDir)}
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		args = append(args, "-c", name+"="+settings[name])
+	}
+	// Where a setting is given twice, PostgreSQL takes the last: the caller can't move
+	// the server off loopback.
+	for _, setting := range []string{
+		"port=" + strconv.Itoa(s.port), "listen_addresses=127.0.0.1",
+		"unix_socket_directories=", // a path may have no more than some 100 bytes, and TCP is enough
+		"log_destination=stderr", "logging_collector=off",
+	} {
+		args = append(args, "-c", setting)
+	}
+	cmd := s.cluster.command(context.WithoutCancel(ctx), s.binaries.program("postgres"), args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if s.process, err = startProcess(cmd); err != nil {
+		return fmt.Errorf("run %s: %w", cmd.Path, err)
+	}
+	go func() {
+		<-s.process.done
+		if !s.stopping.Load() {
+			s.err = fmt.Errorf("PostgreSQL in %s ended by itself: %w\n%s", s.cluster.dir, s.process.exit(), s.logTail())
+		}
+		close(s.done)
+	}()
+	if err = s.waitReady(ctx); err == nil {
+		err = s.cluster.rememberPort(s.port)
+	}
+	if err != nil {
+		// The caller's context may be what ended, so it can't bound the stop.
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), immediateTimeout)
+		defer cancel()
+		err = errors.Join(err, s.Stop(stop))
+	}
+	return err
+}
+
+// waitReady returns once the server answers a query. Whatever else may answer on its
+// port does not have its password.
+func (s *Server) waitReady(ctx context.Context) error {
+	const first, last = 2 * time.Millisecond, 50 * time.Millisecond
+	asking, cancel := context.WithCancel(ctx) // nobody is asked any more when the server has ended
+	defer cancel()
+	go func() {
+		select {
+		case <-s.done:
+			cancel()
+		case <-asking.Done():
+		}
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for pause := first; ; pause = min(2*pause, last) {
+		select {
+		case <-s.done:
+			return fmt.Errorf("the server exited: %w\n%s", s.process.exit(), s.logTail())
+		case <-ctx.Done():
+			return fmt.Errorf("wait until it answers: %w\n%s", context.Cause(ctx), s.logTail())
+		case <-timer.C:
+		}
+		conn, err := pgx.Connect(asking, s.URL("postgres"))
+		if err == nil {
+			return conn.Close(ctx)
+		}
+		if refused, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(refused.Code, "28") {
+			return fmt.Errorf("log in with the password of %s: %w", s.cluster.path(passwordFile), err)
+		}
+		timer.Reset(pause)
 	}
 }
 
@@ -191,12 +289,9 @@ func (s *Server) Err() error {
 // Stop shuts the server down: open transactions are rolled back and the data
 // is flushed. When ctx ends before that is done, Stop ends the server without
 // a flush, which loses nothing committed but makes the next start recover, and
-// returns an error. It returns when no process of the server is left.
-//
-// Stop may be called more than once, and at the same time.
+// returns an error. Stop may be called more than once, and at the same time.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
-
 	s.process.signal(syscall.SIGINT)
 	select {
 	case <-s.done:
@@ -204,62 +299,34 @@ func (s *Server) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	s.process.signal(syscall.SIGQUIT)
-	if !s.endsWithin(immediateTimeout) {
-		s.process.signal(syscall.SIGKILL)
-		if !s.endsWithin(killTimeout) {
-			return fmt.Errorf("stop PostgreSQL in %s: a process is still there after SIGKILL of its postmaster %d", s.cluster.dir, s.process.pid())
-		}
-	}
+	kill := time.AfterFunc(immediateTimeout, func() { s.process.signal(syscall.SIGKILL) })
+	defer kill.Stop()
+	<-s.done
 	return fmt.Errorf("stop PostgreSQL in %s: ended without a flush, the next start recovers: %w", s.cluster.dir, context.Cause(ctx))
 }
 
-func (s *Server) endsWithin(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-s.done:
-		return true
-	case <-timer.C:
-		return false
+// logTail is the end of the server's log, for an error.
+func (s *Server) logTail() string {
+	name := s.cluster.path(logFile)
+	file, err := os.Open(name)
+	if err != nil {
+		return err.Error()
 	}
+	defer file.Close()
+	if size, err := file.Seek(0, io.SeekEnd); err == nil && size > 0 {
+		from := max(0, size-maxLogTail)
+		text, _ := io.ReadAll(io.NewSectionReader(file, from, size-from))
+		return "the end of " + name + ":\n" + strings.TrimSpace(string(text))
+	}
+	return "(it logged nothing to " + name + ")"
 }
 
-// launch starts the server's process; it is not ready yet.
-func launch(ctx context.Context, c *cluster, bin binaries, password string, port int, settings map[string]string) (*Server, error) {
-	out, err := c.openLog()
-	if err != nil {
-		return nil, err
-	}
-	defer out.close() // The process has its own copy.
-
-	// The process must outlive ctx, so it is not exec.CommandContext.
-	cmd := c.command(context.WithoutCancel(ctx), bin.postgres(), serverArgs(c.data(), port, settings)...)
-	cmd.Stdout, cmd.Stderr = out.file, out.file
-	p, err := startProcess(cmd)
-	if err != nil {
-		return nil, fmt.Errorf("run %s: %w", bin.postgres(), err)
-	}
-	s := &Server{
-		cluster: c, binaries: bin, process: p, log: out,
-		port: port, password: password, done: make(chan struct{}),
-	}
-	go func() {
-		<-p.done
-		if !s.stopping.Load() {
-			s.err = fmt.Errorf("PostgreSQL in %s ended by itself: %w\n%s", c.dir, p.exit(), out.tail())
-		}
-		close(s.done)
-	}()
-	return s, nil
-}
-
-// freePort returns a port of 127.0.0.1 that nobody listens on at the moment.
-func freePort(ctx context.Context) (int, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
+// freePort returns a port of 127.0.0.1 that nobody listens on at the moment: any, or
+// that one if it is not 0.
+func freePort(port int) (int, error) {
+	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		return 0, err
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	return port, l.Close()
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }

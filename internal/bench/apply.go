@@ -3,189 +3,88 @@ package main
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mailtally/mailtally/internal/baseline"
+	"github.com/mailtally/mailtally/tracking"
 )
 
 const applyText = `
-Deliveries a second from Go's memory to committed rows, redeliveries included, and WAL bytes a delivery. Each run has a fresh database after a CHECKPOINT; its final rows are checked: counts, the history, and the sums of all emails' first opens and first clicks.
+Deliveries a second from Go's memory to committed rows, redeliveries included, and WAL bytes a delivery. Each run has a fresh database after a CHECKPOINT; its final rows are checked: counts, the history, and all emails' first opens and first clicks.
 
 - The four ways of internal/baseline: %s deliveries, an event each call, by 8 writers who take the next one.
 - mailtally: %s deliveries, in batches; a writer has the emails whose id falls to it, as a consumer's partitions do.
-- The limits: binary COPY of the same events, the columns of mailtally's history, in the same batches by the same writers, a transaction each, and no tally. They get the stream without its redeliveries (%s events), which COPY cannot refuse one by one: they are spared the dedupe, and their events/s are of what they wrote. Their bytes are made before the clock starts and only sent, 64 KB at a time. The key is (email_id, event_id). Each batch is in the order of arrival; mailtally sorts its batches by email, so there is one COPY whose batches are sorted by the key too, before the clock starts.
-
-"× keyed COPY" is a ratio of times, for the same stream at the same size: the time that COPY takes for the stream's distinct events, by the time that the row takes for what it is given, which is all deliveries for mailtally.
 
 All streams are arrival-ordered, from the same generator: 3.2 events an email, 2.8 %% redelivered. The baselines' is the shorter one, and so is their table, which is to their advantage. Where events of an email meet in a batch they are one row write: that is a good part of what large batches gain. %s
 
 %s`
 
-// apply measures how fast events become a tally, beside the usual ways and what
-// PostgreSQL can do at all.
-func apply(ctx context.Context, b *bench) error {
-	few, many := 12_000, 300_000
-	sizes := []size{{1_000, 1}, {1_000, 4}, {5_000, 1}, {5_000, 4}, {20_000, 4}}
-	if b.full {
-		few, many = 50_000, 1_500_000
-		sizes = nil
-		for _, batch := range []int{1_000, 5_000, 20_000} {
-			for _, writers := range []int{1, 2, 4, 8} {
-				sizes = append(sizes, size{batch, writers})
-			}
-		}
-	}
-	now := time.Now()
-	short, long := newLoad(stream(few, now)), newLoad(stream(many, now))
-	spared := newLoad(distinct(long.events))
-
-	var list []*contender
-	for _, way := range baseline.Ways() {
-		list = append(list, eachEvent(way, short))
-	}
-	best := list[slices.IndexFunc(list, func(c *contender) bool { return c.row.Name == bestBaseline })]
-	keyedCopies := make(map[size]*contender)
-	for _, s := range sizes {
-		list = append(list, ours(s, long))
-	}
-	for _, s := range sizes {
-		c := keyedCopy(s, spared)
-		list = append(list, c)
-		keyedCopies[s] = c
-	}
-	list = append(list, sortedCopy(size{20_000, 4}, spared))
-	for _, s := range sizes {
-		if b.full || s.writers == 4 {
-			list = append(list, keylessCopy(s, spared))
-		}
-	}
-
-	d, err := b.postgres(ctx, "apply", nil)
-	if err != nil {
-		return err
-	}
-	defer d.stop()
-	err = b.measureAll(ctx, d, list)
-
-	// What there is, also after an error.
-	t := table{Part: "apply", Title: "events to committed rows", Text: fmt.Sprintf(applyText,
-		number(float64(few)), number(float64(many)), number(float64(len(spared.events))), undisturbedText, settingsText)}
-	for _, c := range list {
-		if len(c.took) == 0 {
-			continue
-		}
-		c.row.ratio("× "+bestBaseline, rate, &best.row)
-		if copied, ok := keyedCopies[c.size]; ok && c != copied {
-			c.timeRatio("× keyed COPY", copied)
-		}
-		if c.row.Note = c.note(); c.row.Note != "" && c.own() {
-			b.wrong("apply, " + c.row.Name + ": " + c.row.Note)
-		}
-		t.Rows = append(t.Rows, c.row)
-	}
-	if len(t.Rows) > 0 {
-		b.report.add(t)
-	}
-	b.report.chart("apply", fmt.Sprintf("Events a second to committed rows, one PostgreSQL, %d cores for everything", b.report.Machine.Cores), applyBars(list))
-	return err
-}
-
-// measureAll measures all of list in interleaved rounds.
-func (b *bench) measureAll(ctx context.Context, d *database, list []*contender) error {
-	for round := range b.rounds {
-		for i := range list {
-			c := list[(i+round*len(list)/b.rounds)%len(list)]
-			if err := c.measure(ctx, d); err != nil {
-				return fmt.Errorf("%s: %w", c.row.Name, err)
-			}
-			b.log.Info("measured", "round", round+1, "what", c.row.Name, "events/s", number(c.row.last(rate)))
-		}
-	}
-	return nil
-}
-
 const (
-	rate         = "events/s"
-	wal          = "WAL, bytes/event"
-	folded       = "events/row write"
-	bestBaseline = "conditional-update"
+	rate   = "events/s"
+	wal    = "WAL, bytes/event"
+	folded = "events/row write"
 )
 
 // contender is one of the ways to write events that are compared.
 type contender struct {
-	row     row
-	size    size                                                                      // zero for the baselines
-	limit   bool                                                                      // writes the events alone, without a tally
-	load    load                                                                      // what is written
-	tallies string                                                                    // the SQL for its sums
-	prepare func(context.Context, *pgxpool.Pool) (func(context.Context) error, error) // what is not measured, and what is
-	took    []time.Duration                                                           // one a round
-	lost    []tallies                                                                 // the same
+	events  []tracking.Event
+	want    tallies
+	tallies string // the SQL for its sums
+	// prepare does what is not measured, and gives what is.
+	prepare func(*row, *pgxpool.Pool) (write func(context.Context) error)
 }
 
-// eachEvent is a baseline, used as a webhook handler would use it.
-func eachEvent(way baseline.Way, l load) *contender {
-	const writers = 8
-	c := &contender{row: row{Name: way.Name}, load: l, tallies: baselineTallies}
-	c.prepare = func(_ context.Context, pool *pgxpool.Pool) (func(context.Context) error, error) {
-		return func(ctx context.Context) error {
-			var next atomic.Int64
-			return each(ctx, writers, func(ctx context.Context, _ int) error {
-				for {
-					i := int(next.Add(1)) - 1
-					if i >= len(l.events) {
-						return nil
-					}
-					if err := way.Apply(ctx, pool, l.events[i]); err != nil {
-						return err
-					}
-				}
-			})
-		}, nil
+// apply measures how fast events become a tally, beside the usual ways.
+func apply(ctx context.Context, b *bench) error {
+	few, many := stream(pick(b, 12_000, 50_000), time.Now()), stream(pick(b, 300_000, 1_500_000), time.Now())
+	list, rows := contenders(few, many)
+	if err := b.interleave(rows, func(i int) error { return b.contend(ctx, list[i], &rows[i]) }); err != nil {
+		return err
 	}
-	return c
-}
-
-// ours is mailtally.
-func ours(s size, l load) *contender {
-	c := &contender{row: row{Name: "mailtally, " + s.String()}, size: s, load: l, tallies: ourTallies}
-	c.prepare = func(_ context.Context, pool *pgxpool.Pool) (func(context.Context) error, error) {
-		shares := keyed(l.events, s.writers)
-		c.row.figure(folded, "").Values = []float64{float64(len(l.events)) / float64(rowWrites(shares, s.batch))}
-		return func(ctx context.Context) error { return applyAll(ctx, pool, shares, s.batch) }, nil
+	best := slices.IndexFunc(rows, func(r row) bool { return r.name == "conditional-update" })
+	for i := range rows {
+		rows[i].ratio("× conditional-update", rows[i].values(rate), rows[best].values(rate))
 	}
-	return c
+	b.report.add("apply: events to committed rows", fmt.Sprintf(applyText, count(len(few)), count(len(many)), undisturbedText, settingsText), rows)
+	return nil
 }
 
-// measure runs c once, on a fresh database.
-func (c *contender) measure(ctx context.Context, d *database) error {
-	pool, err := d.fresh(ctx, 8)
+// contenders are the baselines with few events, and mailtally with many.
+func contenders(few, many []tracking.Event) (list []contender, rows []row) {
+	wantFew, wantMany := tallied(few), tallied(many)
+	for _, way := range baseline.Ways() {
+		rows = append(rows, row{name: way.Name})
+		list = append(list, contender{few, wantFew, baselineTallies, func(_ *row, pool *pgxpool.Pool) func(context.Context) error {
+			return func(ctx context.Context) error { return eachEvent(ctx, pool, way, few) }
+		}})
+	}
+	for _, size := range []struct{ batch, writers int }{{1_000, 1}, {1_000, 4}, {5_000, 1}, {5_000, 4}, {20_000, 4}} {
+		rows = append(rows, row{name: fmt.Sprintf("mailtally, %s a batch, writers: %d", count(size.batch), size.writers)})
+		list = append(list, contender{many, wantMany, ourTallies, func(r *row, pool *pgxpool.Pool) func(context.Context) error {
+			shares := keyed(many, size.writers)
+			r.add(folded, float64(len(many))/float64(rowWrites(shares, size.batch)))
+			return func(ctx context.Context) error { return applyAll(ctx, pool, shares, size.batch) }
+		}})
+	}
+	return list, rows
+}
+
+// contend runs c once, on a fresh database.
+func (b *bench) contend(ctx context.Context, c contender, r *row) error {
+	pool, err := b.db.fresh(ctx, 8)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	run, err := c.prepare(ctx, pool)
-	if err != nil {
-		return err
-	}
-	if err := connectAll(ctx, pool); err != nil {
-		return err
-	}
-	before, err := d.walBytes(ctx)
-	if err != nil {
-		return err
-	}
-	defer undisturbed()()
-	start := time.Now()
-	if err := run(ctx); err != nil {
-		return err
-	}
-	took := time.Since(start)
-	after, err := d.walBytes(ctx)
+	took, logged, err := b.db.timed(ctx, c.prepare(r, pool))
 	if err != nil {
 		return err
 	}
@@ -193,42 +92,91 @@ func (c *contender) measure(ctx context.Context, d *database) error {
 	if err != nil {
 		return err
 	}
-	c.took = append(c.took, took)
-	c.lost = append(c.lost, c.load.want.minus(got))
-	c.row.measured(rate, "", float64(len(c.load.events))/took.Seconds())
-	c.row.measured(wal, "", float64(after-before)/float64(len(c.load.events)))
+	missing := c.want.minus(got)
+	if c.tallies == baselineTallies {
+		r.add("events lost", float64(missing.Events))
+	} else if missing != (tallies{}) {
+		b.wrong(fmt.Sprintf("apply, %s: missing %+v", r.name, missing))
+	}
+	n := float64(len(c.events))
+	r.add(rate, n/took.Seconds())
+	r.add(wal, logged/n)
 	return nil
 }
 
-// timeRatio adds a figure to c: the time that another needs for its work by the
-// time that c needs, round by round.
-func (c *contender) timeRatio(name string, other *contender) {
-	for i := range min(len(c.took), len(other.took)) {
-		c.row.measured(name, "×", other.took[i].Seconds()/c.took[i].Seconds())
+// each runs do for each of n at once.
+func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range n {
+		group.Go(func() error { return do(ctx, i) })
 	}
+	return group.Wait()
 }
 
-// note says what c lost.
-func (c *contender) note() string {
-	if len(c.lost) == 0 {
-		return ""
-	}
-	return differences(c.load.want, c.lost...)
+// eachEvent has 8 writers apply events one by one, as a webhook's handler would.
+func eachEvent(ctx context.Context, pool *pgxpool.Pool, way baseline.Way, events []tracking.Event) error {
+	var next atomic.Int64
+	return each(ctx, 8, func(ctx context.Context, _ int) error {
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(events) {
+				return nil
+			}
+			if err := way.Apply(ctx, pool, events[i]); err != nil {
+				return err
+			}
+		}
+	})
 }
 
-// own tells whether c is mailtally.
-func (c *contender) own() bool { return !c.limit && c.size.writers > 0 }
-
-// applyBars are the figures that a reader wants first.
-func applyBars(list []*contender) (bars []bar) {
-	for _, c := range list {
-		if c.size.writers == 1 || c.size.writers == 2 || c.size.writers == 8 {
-			continue // the table has them
-		}
-		if c.limit && c.size.batch != 20_000 {
-			continue
-		}
-		bars = append(bars, bar{name: c.row.Name, value: median(c.row.figure(rate, "").Values), own: c.own()})
+// keyed shares events out among writers by their email, as Kafka's keys do among
+// partitions.
+func keyed(events []tracking.Event, writers int) [][]tracking.Event {
+	shares := make([][]tracking.Event, writers)
+	for w := range shares {
+		shares[w] = make([]tracking.Event, 0, len(events)/writers*11/10)
 	}
-	return bars
+	for _, e := range events {
+		w := int(e.EmailID[0]) % writers
+		shares[w] = append(shares[w], e)
+	}
+	return shares
+}
+
+// applyAll has a writer apply each share, in batches.
+func applyAll(ctx context.Context, pool *pgxpool.Pool, shares [][]tracking.Event, batch int) error {
+	store := tracking.Store{Pool: pool}
+	return each(ctx, len(shares), func(ctx context.Context, w int) error {
+		for events := range slices.Chunk(shares[w], batch) {
+			if _, err := store.Apply(ctx, events); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// rowWrites is how many rows of the tally the batches write: one an email.
+func rowWrites(shares [][]tracking.Event, batch int) (n int) {
+	for _, share := range shares {
+		for events := range slices.Chunk(share, batch) {
+			emails := make(map[uuid.UUID]bool, len(events))
+			for i := range events {
+				emails[events[i].EmailID] = true
+			}
+			n += len(emails)
+		}
+	}
+	return n
+}
+
+const undisturbedText = "This program holds whole streams in memory, as no consumer does, and looking through them for garbage would be charged to what it measures: it collects before each run, and hardly in it (GOGC is 300)."
+
+// undisturbed keeps the garbage collector of this process from marking the streams
+// that it holds while something is measured: it collects now, and next when the heap
+// has grown fourfold. It returns what undoes that.
+func undisturbed() (undo func()) {
+	runtime.GC()
+	before := debug.SetGCPercent(300)
+	return func() { debug.SetGCPercent(before) }
 }

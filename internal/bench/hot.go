@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -11,217 +12,106 @@ import (
 )
 
 const hotText = `
-One email that gets up to a million opens and clicks, 6 opens to a click. A row is of those of its events that it names. A round is a number of them, one after the other, and of as many first events of fresh emails, in turns; its value is their median, in milliseconds from the call to the commit, and the mean of the server's WAL. Nothing else is running.
+One email that gets up to a million opens and clicks, 6 opens to a click. A row is of those of its events that it names. A round is %d of its events, each a batch of its own, and as many first events of fresh emails, in turns; then %d batches of 1,000 of its events, of the first 1,000 of a fresh email, and of one event each of 1,000 fresh emails. Its value is their median, in milliseconds from the call to the commit. Nothing else is running. The email's row is checked in the end.
 
 %s`
 
 // hot measures whether an email's events cost more the more it has.
 func hot(ctx context.Context, b *bench) error {
-	d, err := b.postgres(ctx, "hot", nil)
-	if err != nil {
-		return err
-	}
-	defer d.stop()
-	if err := b.millionth(ctx, d); err != nil {
-		return err
-	}
-	return b.neighbours(ctx, d)
-}
-
-// millionth has one email get a million events, and measures on the way.
-func (b *bench) millionth(ctx context.Context, d *database) error {
-	singles, batches, reads := 100, 10, 2
-	if b.full {
-		singles, batches, reads = 300, 15, 5
-	}
-	pool, err := d.fresh(ctx, 8)
+	pool, err := b.db.fresh(ctx, 8)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	h := newHotEmail(d, pool)
+	h := &hotEmails{store: tracking.Store{Pool: pool}, source: newStreamer(pace{}, time.Now().Add(-time.Hour))}
+	// Other ids than those of the streams, which begin with the same draws.
+	h.source.rng = rand.New(rand.NewPCG(3, 4))
+	id := h.fresh()
+	one := func() func() uuid.UUID { return func() uuid.UUID { return id } }
+	fresh := func() func() uuid.UUID { id := h.fresh(); return func() uuid.UUID { return id } }
+	many := func() func() uuid.UUID { return h.fresh }
+	singles, batches := pick(b, 100, 300), pick(b, 10, 15)
 
-	one := table{Part: "hot", Title: "one event a batch", Text: fmt.Sprintf(hotText, settingsText)}
-	many := table{Part: "hot", Title: "1,000 events a batch", Text: "The same by batches: 1,000 events of the hot email; the first 1,000 of a fresh email; and 1,000 events of as many fresh emails, which is a row written for each."}
-	read := table{Part: "hot", Title: "reading it", Text: "From mailtally.email_history by id: the columns but link_clicks, and link_clicks, which holds all clicks as JSON."}
-
-	defer func() { // what there is, also after an error
-		for _, t := range []table{one, many, read} {
-			if len(t.Rows) > 0 {
-				b.report.add(t)
-			}
-		}
-		b.report.chart("hot", "Milliseconds an event, one by one, the more of them an email has", hotBars(one.Rows))
-	}()
-
-	// Emails that are not crowded yet, for the difference that alone makes.
-	r := row{Name: "30th (ordinary emails)"}
-	for range b.rounds {
-		ids := make([]uuid.UUID, singles)
-		var events []tracking.Event
-		for i := range ids {
-			ids[i] = h.source.emailID()
-			for range 29 {
-				events = append(events, h.event(ids[i]))
-			}
-		}
-		if _, err := h.store.Apply(ctx, events); err != nil {
-			return err
-		}
-		i := -1
-		if err := h.compare(ctx, &r, singles,
-			timed{"this event", func() []tracking.Event { i++; return []tracking.Event{h.event(ids[i])} }},
-			timed{"first event", h.first(1)},
-		); err != nil {
-			return err
-		}
-	}
-	r.quotient("this/first", "this event, ms", "first event, ms")
-	one.Rows = append(one.Rows, r)
-
+	var rows []row
+	has := 0 // events of the one
 	for _, n := range []int{100, 10_000, 100_000, 1_000_000} {
-		if err := h.fill(ctx, n); err != nil {
-			return err
+		for ; has < n; has += min(20_000, n-has) {
+			if _, err := h.apply(ctx, min(20_000, n-has), one()); err != nil {
+				return err
+			}
 		}
-		var single, batch, reading row
-		from := h.events
+		var r row
 		for range b.rounds {
-			err := h.compare(ctx, &single, singles,
-				timed{"this event", h.next(1)},
-				timed{"first event", h.first(1)})
+			// Each kind names whose the events of a batch are.
+			err := h.inTurns(ctx, &r, singles, 1, []string{"its event, ms", "a first event, ms"}, one, fresh)
+			if err == nil {
+				err = h.inTurns(ctx, &r, batches, 1_000, []string{"its 1,000, ms", "a first 1,000, ms", "of 1,000 emails, ms"}, one, fresh, many)
+			}
 			if err != nil {
 				return err
 			}
-			if err := h.read(ctx, &reading, reads); err != nil {
-				return err
-			}
+			has += singles + 1_000*batches
 		}
-		single.Name, reading.Name = nth(from, h.events), "with up to "+number(float64(h.events))
-		single.quotient("this/first", "this event, ms", "first event, ms")
-		one.Rows, read.Rows = append(one.Rows, single), append(read.Rows, reading)
-		if n < 1_000 {
-			continue
-		}
-		from = h.events
-		for range b.rounds {
-			err := h.compare(ctx, &batch, batches,
-				timed{"these", h.next(1_000)},
-				timed{"the first 1,000", h.first(1_000)},
-				timed{"of 1,000 emails", h.ordinary(1_000)})
-			if err != nil {
-				return err
-			}
-		}
-		batch.Name = nth(from, h.events)
-		batch.quotient("these/the first", "these, ms", "the first 1,000, ms")
-		batch.quotient("these/of 1,000 emails", "these, ms", "of 1,000 emails, ms")
-		many.Rows = append(many.Rows, batch)
-		b.log.Info("measured", "events", n)
+		r.name = count(n) + "th to " + count(has) + "th"
+		r.ratio("its/first", r.values("its event, ms"), r.values("a first event, ms"))
+		r.ratio("its/first, 1,000", r.values("its 1,000, ms"), r.values("a first 1,000, ms"))
+		rows = append(rows, r)
+		b.log.Info("measured", "what", r.String())
 	}
-	note, err := h.check(ctx)
-	if err != nil {
-		return err
+	b.report.add("hot: an email with many events", fmt.Sprintf(hotText, singles, batches, settingsText), rows)
+	got, err := queryTallies(ctx, pool, ourTallies)
+	if missing := h.want.minus(got.counts()); err == nil && missing != (tallies{}) {
+		b.wrong(fmt.Sprintf("hot: missing %+v", missing))
 	}
-	if one.Rows[len(one.Rows)-1].Note = note; note != "" {
-		b.wrong("hot: " + note)
-	}
-	return nil
+	return err
 }
 
-// nth names the events that an email gets while the number that it has goes from
-// one number to another.
-func nth(from, to int) string {
-	return number(float64(from)) + "th to " + number(float64(to)) + "th"
+// hotEmails makes events of emails as it is told, and applies them.
+type hotEmails struct {
+	store  tracking.Store
+	source *streamer // of random ids
+	want   tallies
 }
 
-// hotBars are the first event of an email, and then the hot one's.
-func hotBars(rows []row) (bars []bar) {
-	add := func(name string, ms []float64) {
-		m := median(ms)
-		bars = append(bars, bar{name: name, value: m, label: number(m) + " ms", own: true})
-	}
-	for i, r := range rows {
-		if i == 0 {
-			continue // of ordinary emails
-		}
-		if i == 1 {
-			add("first", r.figure("first event, ms", "").Values)
-		}
-		add(r.Name, r.figure("this event, ms", "").Values)
-	}
-	return bars
+// fresh is an email that has no events.
+func (h *hotEmails) fresh() uuid.UUID {
+	h.want.Emails++
+	return h.source.emailID()
 }
 
-// timed is a batch whose Apply is to be timed.
-type timed struct {
-	name string
-	make func() []tracking.Event
-}
-
-// compare applies the batches in turns, n times each, and notes the median of
-// each, in milliseconds, and the WAL.
-func (h *hotEmail) compare(ctx context.Context, r *row, n int, list ...timed) error {
-	took, logged, applied := make([][]float64, len(list)), make([]int64, len(list)), make([]int, len(list))
+// inTurns applies batches of that size, n times one of each kind, and adds to r the
+// median time of each.
+func (h *hotEmails) inTurns(ctx context.Context, r *row, n, size int, names []string, kinds ...func() func() uuid.UUID) error {
+	took := make([][]float64, len(kinds))
 	for i := range n {
-		for j := range list {
-			k := (i + j) % len(list)
-			events := list[k].make()
-			before, err := h.d.walBytes(ctx)
+		for j := range kinds {
+			k := (i + j) % len(kinds)
+			ms, err := h.apply(ctx, size, kinds[k]())
 			if err != nil {
 				return err
 			}
-			start := time.Now()
-			if _, err := h.store.Apply(ctx, events); err != nil {
-				return err
-			}
-			took[k] = append(took[k], milliseconds(time.Since(start)))
-			after, err := h.d.walBytes(ctx)
-			if err != nil {
-				return err
-			}
-			logged[k] += after - before
-			applied[k] += len(events)
+			took[k] = append(took[k], ms)
 		}
 	}
-	for i, t := range list {
-		r.measured(t.name+", ms", "ms", median(took[i]))
-	}
-	for i, t := range list {
-		r.measured(t.name+", WAL, bytes/event", "", float64(logged[i])/float64(applied[i]))
+	for k, name := range names {
+		r.add(name, median(took[k]))
 	}
 	return nil
 }
 
-// read notes how long it takes to read what there is of the email.
-func (h *hotEmail) read(ctx context.Context, r *row, n int) error {
-	var tally, clicks []float64
-	var size int
-	for range n {
-		start := time.Now()
-		var count int
-		err := h.store.Pool.QueryRow(ctx, "SELECT open_count + click_count FROM mailtally.email_history WHERE id = $1", h.id).Scan(&count)
-		if err != nil {
-			return err
+// apply applies a batch of n new events of those emails, and says how long that
+// took, in ms.
+func (h *hotEmails) apply(ctx context.Context, n int, email func() uuid.UUID) (float64, error) {
+	events := make([]tracking.Event, n)
+	for i := range events {
+		typ := tracking.Opened
+		if h.want.Events%7 == 0 {
+			typ = tracking.Clicked
 		}
-		tally = append(tally, milliseconds(time.Since(start)))
-		var text []byte
-		start = time.Now()
-		if err := h.store.Pool.QueryRow(ctx, "SELECT link_clicks FROM mailtally.email_history WHERE id = $1", h.id).Scan(&text); err != nil {
-			return err
-		}
-		clicks = append(clicks, milliseconds(time.Since(start)))
-		size = len(text)
+		events[i] = h.source.event(email(), typ, 0)
+		h.want.add(&events[i])
 	}
-	r.measured("tally, ms", "ms", median(tally))
-	r.measured("link_clicks, ms", "ms", median(clicks))
-	r.measured("its size, KB", "KB", float64(size)/1000)
-	return nil
+	start := time.Now()
+	_, err := h.store.Apply(ctx, events)
+	return ms(time.Since(start)), err
 }
-
-// quotient adds a figure to r: its own of by its own by, round by round.
-func (r *row) quotient(name, of, by string) {
-	base := row{Figures: []figure{{Name: of, Values: r.figure(by, "").Values}}}
-	r.ratio(name, of, &base)
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -2,64 +2,152 @@ package main
 
 import (
 	"context"
-	"log/slog"
-	"os"
-	"path/filepath"
+	"errors"
+	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/internal/bench/apachekafka"
+	"github.com/mailtally/mailtally/tracking"
 )
 
-// kafka is an Apache Kafka of the run's own.
+// kafkaText is what package apachekafka runs.
+const kafkaText = "Apache Kafka with one broker and one replica, so that acks=all is the acknowledgement of one; a heap of 512 MB, the serial collector, 2 network and 4 I/O threads; writes without fsync, as Kafka's are by default; group.initial.rebalance.delay.ms=0."
+
+// kafka is an Apache Kafka of a part's own.
 type kafka struct {
-	*apachekafka.Cluster
+	*apachekafka.Broker
 	client *kgo.Client // which is not measured
-	dir    string
-	log    *slog.Logger
+	admin  *kadm.Client
 }
 
-// kafka starts brokers for a part.
-func (b *bench) kafka(ctx context.Context, name string, brokers int) (*kafka, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // a download among it
+// startKafka starts a broker with its data in dir. Options are the client's.
+func (b *bench) startKafka(ctx context.Context, dir string, options []kgo.Opt) (*kafka, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // a download included
 	defer cancel()
-	dir := filepath.Join(b.dir, "kafka-"+name)
-	cluster, err := apachekafka.Start(ctx, apachekafka.Options{Dir: dir, Brokers: brokers, Log: b.log})
+	broker, err := apachekafka.Start(ctx, dir, b.log)
 	if err != nil {
 		return nil, err
 	}
-	b.report.Machine.version("Apache Kafka", apachekafka.Version)
-	k := &kafka{Cluster: cluster, dir: dir, log: b.log}
-	if k.client, err = kgo.NewClient(kgo.SeedBrokers(cluster.Addrs()...)); err != nil {
-		k.stop()
+	b.report.version("Apache Kafka " + apachekafka.Version)
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(broker.Addr()))...)
+	if err != nil {
+		broker.Kill()
 		return nil, err
 	}
-	return k, nil
+	return &kafka{broker, client, kadm.NewClient(client)}, nil
 }
 
-// stop ends the brokers, not kindly, and removes their data: nobody wants it, and
-// the next part needs the room.
+// stop ends the broker, not kindly: nobody wants its data.
 func (k *kafka) stop() {
-	if k.client != nil {
-		k.client.Close()
-	}
-	for i := range k.Pids() {
-		k.Kill(i)
-	}
-	if err := os.RemoveAll(k.dir); err != nil {
-		k.log.Error("a Kafka's data is left", "error", err)
-	}
+	k.client.Close()
+	k.Kill()
 }
 
-// cpu is the CPU time that all brokers have used.
-func (k *kafka) cpu() (total time.Duration, err error) {
-	for _, pid := range k.Pids() {
-		used, err := cpu(pid)
-		if err != nil {
-			return 0, err
+// partitions is what mailtally gives a topic.
+const partitions = 12
+
+// topic is one for webhooks, with one for dead letters.
+type topic struct {
+	kafka            *kafka
+	name, deadLetter string
+	// What it was filled with: the events, and their indexes by partition and offset.
+	events []tracking.Event
+	places [][]int32
+}
+
+// topic makes an empty one.
+func (k *kafka) topic(ctx context.Context, name string, partitions int) (*topic, error) {
+	t := &topic{kafka: k, name: name, deadLetter: name + ".dead-letter", places: make([][]int32, partitions)}
+	for name, partitions := range map[string]int{t.name: partitions, t.deadLetter: 1} {
+		if _, err := k.admin.CreateTopic(ctx, int32(partitions), -1, nil, name); err != nil {
+			return nil, fmt.Errorf("create topic %q: %w", name, err)
 		}
-		total += used
 	}
-	return total, nil
+	return t, nil
+}
+
+// env has a mailtally use the topic.
+func (t *topic) env() []string {
+	return []string{"KAFKA_BROKERS=" + t.kafka.Addr(), "KAFKA_TOPIC=" + t.name, "KAFKA_DEAD_LETTER_TOPIC=" + t.deadLetter}
+}
+
+// drop deletes it.
+func (t *topic) drop(ctx context.Context) error {
+	_, err := t.kafka.admin.DeleteTopics(ctx, t.name, t.deadLetter)
+	return err
+}
+
+// record is what mailtally's producer makes of a webhook, received soon after its
+// event. It is written down here and not asked of the product, so that what is
+// measured is the same for any commit.
+func record(topic string, e *tracking.Event, body []byte) *kgo.Record {
+	received := e.OccurredAt.Add(time.Second)
+	return &kgo.Record{Topic: topic, Key: []byte(e.EmailID.String()), Value: body, Headers: []kgo.RecordHeader{
+		{Key: "provider", Value: []byte("resend")},
+		{Key: "webhook-id", Value: []byte(e.EventID)},
+		{Key: "webhook-timestamp", Value: fmt.Append(nil, received.Unix())},
+		{Key: "received-at", Value: received.UTC().AppendFormat(nil, time.RFC3339Nano)},
+	}}
+}
+
+// filled makes a topic that holds the webhooks of events, partitioned by key as the
+// producer does it. They come faster than any gateway takes them in, and wait for
+// each other as long as kgo has them by default, the producer's for a millisecond:
+// its batches are smaller.
+func (k *kafka) filled(ctx context.Context, name string, partitions int, events []tracking.Event, body func(*tracking.Event) []byte) (*topic, error) {
+	t, err := k.topic(ctx, name, partitions)
+	if err != nil {
+		return nil, err
+	}
+	t.events = events
+	var failure error
+	for i := range events {
+		// Promises are called one after the other, and in the order of offsets.
+		k.client.Produce(ctx, record(name, &events[i], body(&events[i])), func(r *kgo.Record, err error) {
+			if err == nil && r.Offset != int64(len(t.places[r.Partition])) {
+				err = fmt.Errorf("a record of partition %d is at %d, want %d", r.Partition, r.Offset, len(t.places[r.Partition]))
+			}
+			if err != nil {
+				failure = err
+				return
+			}
+			t.places[r.Partition] = append(t.places[r.Partition], int32(i))
+		})
+	}
+	if err := errors.Join(k.client.Flush(ctx), failure); err != nil {
+		return nil, fmt.Errorf("fill topic %q: %w", name, err)
+	}
+	return t, nil
+}
+
+// committed are the offsets that a group has committed, by partition.
+func (t *topic) committed(ctx context.Context, group string) ([]int64, error) {
+	all, err := t.kafka.admin.FetchOffsets(ctx, group)
+	if err != nil {
+		return nil, fmt.Errorf("fetch the offsets of group %q: %w", group, err)
+	}
+	offsets := make([]int64, len(t.places))
+	for p := range offsets {
+		if at, ok := all.Lookup(t.name, int32(p)); ok {
+			offsets[p] = max(0, at.At) // -1: none yet
+		}
+	}
+	return offsets, nil
+}
+
+// holds is nil if the topic holds so many records, and its dead letters none.
+func (t *topic) holds(ctx context.Context, want int) error {
+	ends, err := t.kafka.admin.ListEndOffsets(ctx, t.name, t.deadLetter)
+	if err == nil {
+		err = ends.Error()
+	}
+	got := map[string]int64{}
+	ends.Each(func(o kadm.ListedOffset) { got[o.Topic] += o.Offset })
+	if err == nil && (got[t.name] != int64(want) || got[t.deadLetter] > 0) {
+		err = fmt.Errorf("topics hold %v records, want %d, and no dead letters", got, want)
+	}
+	return err
 }

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"strconv"
+	"slices"
 	"time"
 
-	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sync/errgroup"
 )
 
 // generator is HTTP requests sent to a server on loopback. It is one thread that
@@ -18,8 +17,6 @@ import (
 type generator struct {
 	addr        string
 	connections int
-	// anew is a new connection for each request, instead of keeping them.
-	anew bool
 	// rate is of requests a second, due at random moments (a Poisson process) and
 	// whatever the server does; 0 sends one when the one before has its answer, on
 	// each connection.
@@ -33,48 +30,38 @@ type generator struct {
 
 // loaded is what a load met with.
 type loaded struct {
-	// answers counts all answers by status, those of the warm-up included. A
-	// connection that ended before its answer counts with status 0; what was sent
-	// on it the server may have done or not.
-	answers map[int]int
-	// What was measured is between these.
-	from, until time.Time
-	// acknowledged is the number of 2xx while it was measured.
-	acknowledged int
-	// latency is in nanoseconds, of those requests that were due while it was
-	// measured. Under a rate it is counted from the moment when the request was
-	// due, not from when a connection was free to send it: a server that halts for
-	// a second has made everybody wait who came in that second.
-	latency *hdrhistogram.Histogram
+	sent         int       // all requests; each was answered 2xx
+	from, until  time.Time // what was measured is between these
+	acknowledged int       // answers while it was measured
+	// latencies are of those requests that were due while it was measured. Under a
+	// rate they are counted from the moment when the request was due, not from when a
+	// connection was free to send it: a server that halts for a second has made
+	// everybody wait who came in that second.
+	latencies []time.Duration
 	// unsent fell due and were never sent, as all connections were waiting at the
-	// end. They are in latency with the time they had waited by then.
+	// end. They are in latencies with the time they had waited by then.
 	unsent int
 }
 
-// accepted is the number of 2xx, those of the warm-up included.
-func (l loaded) accepted() int {
-	n := 0
-	for status, answers := range l.answers {
-		if status/100 == 2 {
-			n += answers
-		}
+// record notes how long a request took that was due while it is measured.
+func (l *loaded) record(due, now time.Time) {
+	if !due.Before(l.from) && due.Before(l.until) {
+		l.latencies = append(l.latencies, now.Sub(due))
 	}
-	return n
 }
 
-// ms is the latency in ms that so many percent of the requests had at most.
-func (l loaded) ms(percent float64) float64 {
-	return float64(l.latency.ValueAtQuantile(percent)) / 1e6
+// ms is the latency in ms that so large a part of the requests had at most.
+func (l *loaded) ms(part float64) float64 {
+	slices.Sort(l.latencies)
+	return ms(l.latencies[int(part*float64(len(l.latencies)-1))])
 }
 
-func newLoaded() *loaded {
-	// A microsecond to a minute, to three digits.
-	return &loaded{answers: make(map[int]int), latency: hdrhistogram.New(1e3, 60e9, 3)}
-}
-
-func (l *loaded) record(latency time.Duration) {
-	// Beyond a minute it is a minute.
-	l.latency.RecordValue(min(int64(latency), l.latency.HighestTrackableValue()))
+// note says what did not go as it should: "" if all did.
+func (l *loaded) note() string {
+	if l.unsent == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" %d were due and not sent.", l.unsent)
 }
 
 // duePace is when requests are due.
@@ -84,10 +71,6 @@ type duePace struct {
 	next time.Time
 }
 
-func newDuePace(rate float64, start time.Time) *duePace {
-	return &duePace{rng: rand.New(rand.NewPCG(3, 4)), rate: rate, next: start}
-}
-
 // step gives the time when the next request is due.
 func (p *duePace) step() time.Time {
 	due := p.next
@@ -95,45 +78,32 @@ func (p *duePace) step() time.Time {
 	return due
 }
 
-// appendRequest appends a POST as it goes over the wire.
-func appendRequest(b []byte, addr, path string, header http.Header, body []byte, anew bool) []byte {
-	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n", path, addr, len(body))
-	if anew {
-		b = append(b, "Connection: close\r\n"...)
-	}
-	for name, values := range header {
-		b = fmt.Appendf(b, "%s: %s\r\n", name, values[0])
-	}
-	b = append(b, "\r\n"...)
-	return append(b, body...)
-}
-
-var (
-	headEnd       = []byte("\r\n\r\n")
-	contentLength = []byte("\r\nContent-Length: ")
-)
-
-// parseAnswer gives the status of an answer, once it is whole.
-func parseAnswer(answer []byte) (status int, whole bool, err error) {
-	head, rest, found := bytes.Cut(answer, headEnd)
-	if !found {
-		if len(answer) == cap(answer) {
-			return 0, false, fmt.Errorf("an answer's head is too long: %q", answer)
+// load sends the load, and gives also the CPU time, in seconds, that each of these
+// processes used while it was measured.
+func (l generator) load(ctx context.Context, pids ...int) (met *loaded, used []float64, err error) {
+	used = make([]float64, len(pids))
+	both, ctx := errgroup.WithContext(ctx) // where the one fails, the other ends
+	both.Go(func() (err error) {
+		met, err = l.run(ctx)
+		return err
+	})
+	both.Go(func() error {
+		for _, wait := range []time.Duration{l.warmup, l.measured} {
+			select {
+			case <-time.After(wait):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			for i, pid := range pids {
+				total, err := cpu(pid)
+				if err != nil {
+					return err
+				}
+				used[i] = total - used[i] // at first the total so far
+			}
 		}
-		return 0, false, nil
-	}
-	if len(head) < len("HTTP/1.1 204") {
-		return 0, false, fmt.Errorf("not an answer: %q", answer)
-	}
-	if status, err = strconv.Atoi(string(head[9:12])); err != nil {
-		return 0, false, fmt.Errorf("not an answer: %q", answer)
-	}
-	length := 0
-	if _, after, found := bytes.Cut(head, contentLength); found {
-		digits, _, _ := bytes.Cut(after, headEnd[:2])
-		if length, err = strconv.Atoi(string(digits)); err != nil {
-			return 0, false, fmt.Errorf("not an answer: %q", answer)
-		}
-	}
-	return status, len(rest) >= length, nil
+		return nil
+	})
+	err = both.Wait()
+	return met, used, err
 }

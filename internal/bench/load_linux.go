@@ -1,31 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// run sends the load and waits for the answers to all that was sent.
-func (l generator) run(ctx context.Context) (*loaded, error) {
-	s, err := newSender(l)
-	if err != nil {
-		return nil, err
-	}
-	defer s.close()
-	// The thread blocks in epoll; the other goroutines go on with theirs.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := s.send(ctx); err != nil {
-		return nil, fmt.Errorf("load on %s: %w", l.addr, err)
-	}
-	return s.loaded, nil
-}
 
 // answerTimeout bounds the wait for what is under way at the end.
 const answerTimeout = 30 * time.Second
@@ -34,94 +20,73 @@ const answerTimeout = 30 * time.Second
 type sender struct {
 	generator
 	*loaded
-	to      unix.Sockaddr
 	epoll   int
 	timer   int // a timerfd: epoll's own time-out is too coarse for thousands a second
 	conns   map[int]*conn
 	idle    []*conn     // the one that has been idle longest first
 	waiting []time.Time // when the requests were due that no connection was free for
-	sent    int         // so far
 }
 
 // conn is a connection with at most one request under way.
 type conn struct {
-	fd   int  // -1 while there is none
-	busy bool // with a request, which is due at that time
-	due  time.Time
-	// The answer so far. Answers are a few hundred bytes.
+	fd     int
+	due    time.Time // of the request
 	answer [4096]byte
-	n      int
+	n      int // bytes of the answer so far
 }
 
-func newSender(l generator) (*sender, error) {
-	addr, err := netip.ParseAddrPort(l.addr)
-	if err != nil {
-		return nil, err
-	}
-	s := &sender{generator: l, loaded: newLoaded(), to: &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()},
-		epoll: -1, timer: -1, conns: make(map[int]*conn)}
-	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
-		return nil, err
-	}
-	if s.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
-		s.close()
-		return nil, err
-	}
-	if err := s.watch(s.timer); err != nil {
-		s.close()
-		return nil, err
-	}
-	for range l.connections {
-		c := &conn{fd: -1}
-		s.idle = append(s.idle, c)
-		if l.anew {
-			continue
-		}
-		if err := s.connect(c); err != nil {
-			s.close()
-			return nil, err
-		}
-	}
-	return s, nil
-}
-
-func (s *sender) close() {
-	for fd := range s.conns {
-		unix.Close(fd)
-	}
-	for _, fd := range []int{s.timer, s.epoll} {
-		if fd >= 0 {
+// run sends the load and waits for the answers to all that was sent.
+func (l generator) run(ctx context.Context) (*loaded, error) {
+	s := &sender{generator: l, loaded: &loaded{}, epoll: -1, timer: -1, conns: make(map[int]*conn)}
+	defer func() {
+		for fd := range s.conns {
 			unix.Close(fd)
 		}
+		unix.Close(s.timer)
+		unix.Close(s.epoll)
+	}()
+	// The thread blocks in epoll; the other goroutines go on with theirs.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	err := s.open()
+	if err == nil {
+		err = s.send(ctx)
 	}
-}
-
-func (s *sender) watch(fd int) error {
-	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
-}
-
-// connect opens the connection: on loopback that takes microseconds.
-func (s *sender) connect(c *conn) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open a socket: %w", err)
+		return nil, fmt.Errorf("load on %s: %w", l.addr, err)
 	}
-	c.fd = fd
-	s.conns[fd] = c
-	if err := unix.Connect(fd, s.to); err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	// Closing resets the connection, or ports would run out for a minute each.
-	if err := unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}); err != nil {
+	return s.loaded, nil
+}
+
+// open opens the connections: on loopback that takes microseconds.
+func (s *sender) open() error {
+	addr, err := netip.ParseAddrPort(s.addr)
+	if err != nil {
 		return err
 	}
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+	to := &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()}
+	if s.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return err
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
+	if s.timer, err = unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_NONBLOCK|unix.TFD_CLOEXEC); err != nil {
 		return err
 	}
-	return s.watch(fd)
+	watch := func(fd int) error {
+		return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	}
+	for range s.connections {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open a socket: %w", err)
+		}
+		s.conns[fd] = &conn{fd: fd}
+		s.idle = append(s.idle, s.conns[fd])
+		err = errors.Join(unix.Connect(fd, to), unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), unix.SetNonblock(fd, true), watch(fd))
+		if err != nil {
+			return fmt.Errorf("connect: %w", err)
+		}
+	}
+	return watch(s.timer)
 }
 
 // send is the loop: it sends what is due, and then waits for answers and for what
@@ -130,21 +95,20 @@ func (s *sender) send(ctx context.Context) error {
 	start := time.Now()
 	s.from = start.Add(s.warmup)
 	s.until = s.from.Add(s.measured)
-	var due *duePace
-	if s.rate > 0 {
-		due = newDuePace(s.rate, start)
+	due := &duePace{rng: rand.New(rand.NewPCG(3, 4)), rate: s.rate, next: start}
+	if s.rate == 0 {
+		due.next = s.until // never
 	}
-	events := make([]unix.EpollEvent, 512)
 	for ended := false; ; {
 		now := time.Now()
 		over := !now.Before(s.until)
-		for due != nil && !due.next.After(now) && due.next.Before(s.until) {
+		for !due.next.After(now) && due.next.Before(s.until) {
 			s.waiting = append(s.waiting, due.step())
 		}
 		// The first time that it is over, what fell due in the last moment is sent.
-		for !ended && len(s.idle) > 0 && (due == nil && !over || len(s.waiting) > 0) {
+		for !ended && len(s.idle) > 0 && (s.rate == 0 && !over || len(s.waiting) > 0) {
 			at := now
-			if due != nil {
+			if s.rate > 0 {
 				at = s.waiting[0]
 				s.waiting = s.waiting[1:]
 			}
@@ -153,34 +117,25 @@ func (s *sender) send(ctx context.Context) error {
 			}
 		}
 		ended = over
+		wake := due.next
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case over && len(s.idle) == s.connections:
-			s.giveUp(now)
+			s.unsent = len(s.waiting)
+			for _, due := range s.waiting {
+				s.record(due, now)
+			}
 			return nil
 		case now.After(s.until.Add(answerTimeout)):
 			return fmt.Errorf("%d requests have no answer after %v", s.connections-len(s.idle), answerTimeout)
-		}
-		wake := s.until
-		switch {
 		case over:
 			wake = now.Add(time.Second)
-		case due != nil && due.next.Before(wake):
-			wake = due.next
+		case wake.After(s.until):
+			wake = s.until
 		}
-		if err := s.wait(time.Until(wake), events); err != nil {
+		if err := s.wait(time.Until(wake)); err != nil {
 			return err
-		}
-	}
-}
-
-// giveUp has in the latency what was never sent.
-func (s *sender) giveUp(now time.Time) {
-	s.unsent = len(s.waiting)
-	for _, due := range s.waiting {
-		if due.After(s.from) {
-			s.record(now.Sub(due))
 		}
 	}
 }
@@ -189,107 +144,58 @@ func (s *sender) giveUp(now time.Time) {
 func (s *sender) dispatch(due time.Time) error {
 	c := s.idle[0]
 	s.idle = s.idle[1:]
-	if c.fd < 0 {
-		if err := s.connect(c); err != nil {
-			return err
-		}
-	}
 	request := s.request(s.sent, due)
 	s.sent++
-	c.busy, c.due, c.n = true, due, 0
-	n, err := unix.Write(c.fd, request)
-	if err == unix.EPIPE || err == unix.ECONNRESET {
-		s.ended(c)
-		return nil
-	}
-	if err == nil && n < len(request) {
-		err = errors.New("the socket's buffer has no room for it")
-	}
-	if err != nil {
-		return fmt.Errorf("write a request: %w", err)
+	c.due, c.n = due, 0
+	if n, err := unix.Write(c.fd, request); err != nil || n < len(request) { // or its buffer has no room for it
+		return fmt.Errorf("write a request: %d of %d bytes: %w", n, len(request), err)
 	}
 	return nil
 }
 
 // wait waits until an answer has come, and for no longer than that, and takes in
 // the answers.
-func (s *sender) wait(most time.Duration, events []unix.EpollEvent) error {
-	timeout := -1
-	if most <= 0 {
-		timeout = 0
-	} else {
-		at := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(most))}
-		if err := unix.TimerfdSettime(s.timer, 0, &at, nil); err != nil {
-			return fmt.Errorf("set a timer: %w", err)
-		}
+func (s *sender) wait(most time.Duration) error {
+	at := unix.ItimerSpec{Value: unix.NsecToTimespec(max(1, int64(most)))}
+	if err := unix.TimerfdSettime(s.timer, 0, &at, nil); err != nil {
+		return fmt.Errorf("set a timer: %w", err)
 	}
-	n, err := unix.EpollWait(s.epoll, events, timeout)
+	var events [512]unix.EpollEvent
+	n, err := unix.EpollWait(s.epoll, events[:], -1)
 	if err != nil && err != unix.EINTR {
 		return fmt.Errorf("wait for answers: %w", err)
 	}
 	for _, event := range events[:max(n, 0)] {
-		fd := int(event.Fd)
-		if fd == s.timer {
+		if fd := int(event.Fd); fd == s.timer {
 			var expirations [8]byte
 			unix.Read(fd, expirations[:]) // it has expired: no more is asked of it
-			continue
-		}
-		if err := s.read(s.conns[fd]); err != nil {
+		} else if err := s.read(s.conns[fd]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// read takes in what has come of an answer.
+// read takes in what has come of an answer. It ends with an empty line: those that
+// acknowledge a webhook have no body, and all else is an error.
 func (s *sender) read(c *conn) error {
 	n, err := unix.Read(c.fd, c.answer[c.n:])
-	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
+	if err == unix.EAGAIN || err == unix.EINTR {
 		return nil
-	case err == unix.ECONNRESET || err == nil && (n == 0 || !c.busy): // whatever an idle one says
-		s.ended(c)
+	}
+	c.n += max(n, 0)
+	answer := c.answer[:c.n]
+	if err != nil || n == 0 || len(answer) > 9 && answer[9] != '2' { // HTTP/1.1 200 OK
+		return fmt.Errorf("answered %q (%v)", answer, err)
+	}
+	if !bytes.HasSuffix(answer, []byte("\r\n\r\n")) {
 		return nil
-	case err != nil:
-		return fmt.Errorf("read an answer: %w", err)
 	}
-	c.n += n
-	status, whole, err := parseAnswer(c.answer[:c.n])
-	if err != nil || !whole {
-		return err
-	}
-	s.answered(c, status)
-	if s.anew {
-		s.disconnect(c)
-	}
-	return nil
-}
-
-// ended takes in that the server has closed the connection. The next request on
-// it opens another.
-func (s *sender) ended(c *conn) {
-	s.disconnect(c)
-	if c.busy {
-		s.answered(c, 0)
-	}
-}
-
-func (s *sender) disconnect(c *conn) {
-	delete(s.conns, c.fd)
-	unix.Close(c.fd) // which also ends the watch
-	c.fd = -1
-}
-
-// answered has c idle again.
-func (s *sender) answered(c *conn, status int) {
-	c.busy = false
-	s.idle = append(s.idle, c)
 	now := time.Now()
-	s.answers[status]++
-	if status/100 == 2 && !now.Before(s.from) && now.Before(s.until) {
+	if !now.Before(s.from) && now.Before(s.until) {
 		s.acknowledged++
 	}
-	if !c.due.Before(s.from) && c.due.Before(s.until) {
-		s.record(now.Sub(c.due))
-	}
+	s.record(c.due, now)
+	s.idle = append(s.idle, c)
+	return nil
 }

@@ -8,5 +8,5 @@ import (
 )
 
 func (generator) run(context.Context) (*loaded, error) {
-	return nil, errors.New("the load generator needs Linux's epoll")
+	return nil, errors.New("the load generator works on Linux only: it needs epoll")
 }

@@ -1,14 +1,14 @@
-// Command bench measures mailtally on real parts: a PostgreSQL that loses
-// nothing, and Apache Kafka. What is compared runs in interleaved rounds on the
-// same machine, the final rows of each run are checked, and the report says what
-// it ran on.
+// Command bench measures mailtally on real parts: a PostgreSQL that loses nothing
+// when the machine dies, Apache Kafka, and the real binary. What is compared runs
+// in interleaved rounds on one machine, the final rows of every run are checked,
+// and the report says what it ran on.
 //
 //	go run . -parts apply,hot        # those parts, the short form
 //	go run . -full                   # everything, at full length
-//	go run . -dir /mnt/disk          # on that disk
+//	go run . -dir /mnt/disk          # with the data on that disk
 //
-// It needs a Go toolchain and a PostgreSQL (one is fetched where there is none),
-// and for the parts with Kafka a JDK 17 or newer and Maven.
+// It needs Linux, a Go toolchain, a PostgreSQL (one is fetched where there is none)
+// and, for the parts with Kafka, a JDK 17 or newer and Maven.
 package main
 
 import (
@@ -20,51 +20,98 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // part is a benchmark that can be run alone.
 type part struct {
 	name, about string
 	run         func(context.Context, *bench) error
-	linux       bool // works there only: it needs /proc, or epoll
-	long        bool // left out of a short run, unless asked for
+	settings    map[string]string // of its PostgreSQL, beside the usual ones
+	kafka       []kgo.Opt         // of this program's client, if it needs a Kafka
 }
 
 // parts are all there are, in the order of the report.
 func parts() []part {
+	usual := []kgo.Opt{}
+	zstd := []kgo.Opt{kgo.ProducerBatchCompression(kgo.ZstdCompression())}
+	commitTimes := map[string]string{"track_commit_timestamp": "on"}
 	return []part{
-		{name: "apply", about: "events to committed rows: the usual ways, mailtally, and COPY as the limit", run: apply},
-		{name: "growth", about: "the same from nothing to tens of millions of events", run: growth},
-		{name: "hot", about: "one email with up to a million opens and clicks", run: hot},
-		{name: "pipe", about: "webhook bodies in Kafka to committed rows, by the real consumer", run: pipe, linux: true},
-		{name: "far", about: "the same with a database 10 ms away", run: far, linux: true},
-		{name: "peers", about: "what a team would otherwise write or run for the same job", run: peers, linux: true},
-		{name: "gateway", about: "webhooks acknowledged a second, and time to the answer", run: gatewayPart, linux: true},
-		{name: "delay", about: "time from a webhook to its committed row", run: delayPart, linux: true},
-		{name: "settings", about: "what settings of PostgreSQL are worth", run: measureSettings, long: true},
+		{"apply", "events to committed rows: the usual ways, mailtally, and COPY as the limit", apply, nil, nil},
+		{"growth", "the same from nothing to tens of millions of events", growth, nil, nil},
+		{"hot", "one email with up to a million opens and clicks", hot, nil, nil},
+		{"pipe", "webhook bodies in Kafka to committed rows, by the real consumer", pipe, nil, usual},
+		{"memory", "a member's peak memory under a backlog, from incompressible bodies to 50:1", memory, nil, zstd},
+		{"far", "Kafka to committed rows in a database 10 ms away", far, nil, usual},
+		{"gateway", "webhooks acknowledged a second, and time to the answer", gateway, nil, usual},
+		{"delay", "time from a webhook to its committed row", delay, commitTimes, usual},
 	}
 }
 
 // bench is one run of the program, as its parts see it.
 type bench struct {
 	full   bool // the long form
-	rounds int  // of things compared
-	dir    string
+	rounds int
+	dir    string // for data, removed in the end
 	log    *slog.Logger
 	report *report
-	wrongs atomic.Int32 // how often wrong was called
+	failed bool
+
+	// A part's own servers.
+	db    *database
+	kafka *kafka // nil where it needs none
+}
+
+// measure starts a part's servers and runs it.
+func (b *bench) measure(ctx context.Context, p part) (err error) {
+	// The next part needs the room.
+	dir := filepath.Join(b.dir, p.name)
+	defer os.RemoveAll(dir)
+	if b.db, err = b.startPostgres(ctx, filepath.Join(dir, "postgres"), p.settings); err != nil {
+		return err
+	}
+	defer b.db.stop()
+	if p.kafka != nil {
+		if b.kafka, err = b.startKafka(ctx, filepath.Join(dir, "kafka"), p.kafka); err != nil {
+			return err
+		}
+		defer b.kafka.stop()
+	}
+	return p.run(ctx, b)
+}
+
+// pick gives the figure of the short form or of the full one.
+func pick[T any](b *bench, short, full T) T {
+	if b.full {
+		return full
+	}
+	return short
+}
+
+// interleave measures each row once a round, in another order every round, so that
+// none is always the first or follows the same one.
+func (b *bench) interleave(rows []row, measure func(i int) error) error {
+	for round := range b.rounds {
+		for k := range rows {
+			i := (k + round) % len(rows)
+			if err := measure(i); err != nil {
+				return fmt.Errorf("%s: %w", rows[i].name, err)
+			}
+			b.log.Info("measured", "round", round+1, "what", rows[i].String())
+		}
+	}
+	return nil
 }
 
 // wrong notes that final rows of mailtally's are not what they should be. The run
-// goes on, and fails in the end. Several goroutines may call it at once.
+// goes on, and fails in the end.
 func (b *bench) wrong(what string) {
-	b.wrongs.Add(1)
+	b.failed = true
 	b.log.Error("final rows are wrong", "what", what)
 }
 
@@ -74,69 +121,47 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run measures: the tables go to stdout as they come, and all of it into files.
+// run measures. Tables go to stdout as they come, and into a file.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	full := flags.Bool("full", false, "measure at full length: an hour or two instead of ten minutes")
-	rounds := flags.Int("rounds", 0, "`number` of interleaved rounds (3, or 5 with -full)")
-	only := flags.String("parts", "", "comma-separated `names`, all if empty")
-	out := flags.String("out", "results", "`folder` for results.md, results.json and the charts")
-	parent := flags.String("dir", "", "`folder` for the data while it is measured, on the disk that is meant (default the system's temporary one)")
+	full := flags.Bool("full", false, "measure at full length: an hour instead of ten minutes")
+	rounds := flags.Uint("rounds", 3, "`number` of interleaved rounds")
+	only := flags.String("parts", "", "comma-separated `names` (default all)")
+	out := flags.String("out", "results", "`folder` for results.md")
+	parent := flags.String("dir", "", "`folder` for the data while it is measured (default the system's temporary one)")
 	flags.Usage = func() {
 		fmt.Fprintln(stderr, "usage: go run . [flags]")
 		flags.PrintDefaults()
 		fmt.Fprintln(stderr, "parts:")
 		for _, p := range parts() {
-			about := p.about
-			if p.linux {
-				about += " (Linux only)"
-			}
-			if p.long {
-				about += " (with -full, or asked for)"
-			}
-			fmt.Fprintf(stderr, "  %-10s %s\n", p.name, about)
+			fmt.Fprintf(stderr, "  %-8s %s\n", p.name, p.about)
 		}
 	}
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	chosen, left, err := choose(*only, *full, runtime.GOOS)
+	chosen, err := choose(*only)
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 2
 	}
-	switch {
-	case *rounds < 0:
-		fmt.Fprintf(stderr, "bench: -rounds is %d: want 1 or more, or 0 for the usual number\n", *rounds)
-		return 2
-	case *rounds == 0 && *full:
-		*rounds = 5
-	case *rounds == 0:
-		*rounds = 3
+	b := &bench{full: *full, rounds: int(*rounds), log: slog.New(slog.NewTextHandler(stderr, nil))}
+	if b.dir, err = dataDir(*parent); err == nil {
+		defer os.RemoveAll(b.dir)
+		b.report, err = newReport(b, stdout)
 	}
-	dir, err := dataDir(*parent)
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
 		return 1
-	}
-	defer os.RemoveAll(dir)
-	b := &bench{full: *full, rounds: *rounds, dir: dir, log: slog.New(slog.NewTextHandler(stderr, nil)), report: newReport(stdout, *full, *rounds)}
-	if err := b.report.Machine.storage(dir); err != nil {
-		fmt.Fprintln(stderr, "bench:", err)
-		return 1
-	}
-	for _, p := range left {
-		b.log.Warn("part left out: it needs Linux", "part", p.name)
 	}
 	for _, p := range chosen {
 		start := time.Now()
-		b.log.Info("part begins", "part", p.name)
-		if err := p.run(ctx, b); err != nil {
+		if err := b.measure(ctx, p); err != nil {
 			b.log.Error("part failed", "part", p.name, "error", err)
-			b.report.failed(p.name, err)
+			b.failed = true
 		}
-		b.log.Info("part ended", "part", p.name, "took", time.Since(start).Round(time.Second).String(), "results", *out)
+		b.log.Info("part ended", "part", p.name, "took", time.Since(start).Round(time.Second).String())
 		// After each part: a run that is interrupted keeps what it has.
 		if err := b.report.write(*out); err != nil {
 			b.log.Error("report not written", "error", err)
@@ -146,62 +171,40 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return 1
 		}
 	}
-	if n := b.wrongs.Load(); n > 0 {
-		b.log.Error("final rows of mailtally were wrong: see above, and the notes of the report", "times", n)
-		return 1
-	}
-	if len(b.report.Failed) > 0 {
+	if b.failed {
+		b.log.Error("parts failed, or final rows were wrong: see above")
 		return 1
 	}
 	return 0
 }
 
-// dataDir makes a folder for a run's data in parent, the system's temporary one
-// if that is "".
+// dataDir makes a folder for a run's data in parent, the system's temporary one if
+// that is "".
 func dataDir(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, "mailtally-bench-")
 	if err != nil {
 		return "", err
 	}
 	// PostgreSQL refuses root and then runs as another user, who has to get by.
-	err = os.Chmod(dir, 0o711)
-	if err == nil {
-		dir, err = filepath.Abs(dir)
-	}
-	if err != nil {
-		os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o711); err != nil {
 		return "", err
 	}
-	return dir, nil
+	return filepath.Abs(dir)
 }
 
-// choose gives the parts with the names of list. If that is "" they are all that
-// work on the system, and left are the others.
-func choose(list string, full bool, system string) (chosen, left []part, err error) {
+// choose gives the parts with the names in list, all if it is "".
+func choose(list string) ([]part, error) {
+	all := parts()
 	if list == "" {
-		for _, p := range parts() {
-			if p.long && !full {
-				continue
-			}
-			if p.linux && system != "linux" {
-				left = append(left, p)
-			} else {
-				chosen = append(chosen, p)
-			}
-		}
-		return chosen, left, nil
+		return all, nil
 	}
+	var chosen []part
 	for name := range strings.SplitSeq(list, ",") {
-		name = strings.TrimSpace(name)
-		i := slices.IndexFunc(parts(), func(p part) bool { return p.name == name })
+		i := slices.IndexFunc(all, func(p part) bool { return p.name == strings.TrimSpace(name) })
 		if i < 0 {
-			return nil, nil, fmt.Errorf("no part %q: see -help", name)
+			return nil, fmt.Errorf("no part %q: see -help", name)
 		}
-		p := parts()[i]
-		if p.linux && system != "linux" {
-			return nil, nil, fmt.Errorf("the part %s works on Linux only, and this is %s", p.name, system)
-		}
-		chosen = append(chosen, p)
+		chosen = append(chosen, all[i])
 	}
-	return chosen, nil, nil
+	return chosen, nil
 }

@@ -1,186 +1,184 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/mailtally/mailtally/internal/bench/apachekafka"
 	"github.com/mailtally/mailtally/internal/bench/child"
 )
 
-// mailtally builds the product's binary, as make build does, and gives its path.
-func (b *bench) mailtally(ctx context.Context) (string, error) {
-	path := filepath.Join(b.dir, "mailtally")
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	// In its own module, whose dependencies are not all this one's.
-	module, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/mailtally/mailtally").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the module mailtally: %w", err)
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "./cmd/mailtally")
-	cmd.Dir = strings.TrimSpace(string(module))
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build mailtally: %w\n%s", err, out)
-	}
-	return path, nil
-}
-
-// process is a program that is being measured.
+// process is a mailtally in one of its roles, which is being measured.
 type process struct {
 	*child.Process
-	cmd  *exec.Cmd
-	name string
-	log  string // path of its output
-	done <-chan struct{}
+	log         string // the path of its output
+	addr, admin string // host:port, for webhooks and for metrics
 }
 
-// start runs a program, its output in a file. It ends with stop or kill, and
-// with this process. Of this process's environment it has what any program
-// needs: what else is set here, GOGC say, is not to be measured.
-func (b *bench) start(name string, env []string, program string, args ...string) (*process, error) {
-	out, err := os.CreateTemp(b.dir, name+"-*.log")
+// mailtally starts the product's binary in a role, with its default settings but for
+// env. It ends with stop, or with this process.
+func (b *bench) mailtally(ctx context.Context, role string, env ...string) (*process, error) {
+	program := filepath.Join(b.dir, "mailtally")
+	if _, err := os.Stat(program); err != nil {
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "./cmd/mailtally")
+		// In its own module, whose dependencies need not be this one's.
+		cmd.Dir, cmd.Env = output("go", "list", "-m", "-f", "{{.Dir}}", "github.com/mailtally/mailtally"), append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build mailtally: %w\n%s", err, out)
+		}
+	}
+	addr, err := apachekafka.FreeAddr()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := apachekafka.FreeAddr()
+	if err != nil {
+		return nil, err
+	}
+	out, err := os.CreateTemp(b.dir, role+"-*.log")
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close() // the program has its own
-	cmd := exec.Command(program, args...)
-	for _, name := range []string{"PATH", "HOME", "TMPDIR"} {
-		if value, ok := os.LookupEnv(name); ok {
-			cmd.Env = append(cmd.Env, name+"="+value)
-		}
-	}
-	cmd.Env = append(cmd.Env, env...)
+	cmd := exec.Command(program, role)
+	// Nothing of this process's environment but what any program needs: what else is
+	// set here, GOGC say, is not to be measured.
+	cmd.Env = append(env, "HTTP_ADDR="+addr, "ADMIN_ADDR="+admin, "RESEND_WEBHOOK_SECRETS=whsec_"+base64.StdEncoding.EncodeToString([]byte(webhookKey)),
+		"LOG_FORMAT=text", "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
 	cmd.Stdout, cmd.Stderr = out, out
 	p, err := child.Start(cmd)
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return nil, fmt.Errorf("start %s: %w", role, err)
 	}
-	return &process{p, cmd, name, out.Name(), p.Done()}, nil
+	return &process{p, out.Name(), addr, admin}, nil
 }
 
 // stop asks the process to end, and waits until it has.
 func (p *process) stop() {
 	p.Signal(syscall.SIGTERM)
 	select {
-	case <-p.done:
+	case <-p.Done():
 	case <-time.After(30 * time.Second):
-		p.kill()
+		p.Kill()
 	}
 }
 
-func (p *process) kill() { p.Kill() }
-
-// ready waits until url answers 200.
-func (p *process) ready(ctx context.Context, url string) error {
+// wait waits until the process is as it is wanted, and asks 20 times a second.
+func (p *process) wait(ctx context.Context, what string, is func(context.Context) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-		if err != nil {
-			return err
-		}
-		if response, err := http.DefaultClient.Do(request); err == nil {
-			io.Copy(io.Discard, response.Body)
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
+	for !is(ctx) {
 		select {
 		case <-tick.C:
-		case <-p.done:
-			return fmt.Errorf("%s ended: %s", p.name, p.tail())
+		case <-p.Done():
+			return fmt.Errorf("wait until %s: it ended: %s", what, p.tail())
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w: %s", p.name, ctx.Err(), p.tail())
+			return fmt.Errorf("wait until %s: %w: %s", what, ctx.Err(), p.tail())
 		}
 	}
+	return nil
+}
+
+// ready waits until the process is.
+func (p *process) ready(ctx context.Context) error {
+	return p.wait(ctx, "mailtally is ready", func(ctx context.Context) bool {
+		_, err := p.ask(ctx, "/readyz")
+		return err == nil
+	})
+}
+
+// ask asks the process's admin port.
+func (p *process) ask(ctx context.Context, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", path, response.Status)
+	}
+	return text, err
+}
+
+// metric adds all series of a metric of the process's to total.
+func (p *process) metric(ctx context.Context, name string, total *float64) error {
+	text, err := p.ask(ctx, "/metrics")
+	for _, value := range regexp.MustCompile(`(?m)^`+name+`(?:\{.*\})? (\S+)$`).FindAllSubmatch(text, -1) {
+		n, failure := strconv.ParseFloat(string(value[1]), 64)
+		*total += n
+		err = errors.Join(err, failure)
+	}
+	return err
 }
 
 // tail is the end of what the process said.
 func (p *process) tail() string {
-	text := readFile(p.log)
-	return text[max(0, len(text)-2000):]
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-2000):])
 }
 
-// cpu is the CPU time that the process with that pid and its descendants, ended
-// ones included, have used. Linux only.
-func cpu(pid int) (time.Duration, error) {
-	children := make(map[int][]int)
-	times := make(map[int]time.Duration)
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+// cpu is the CPU time that the process with that pid has used, in seconds, with
+// that of its descendants, ended ones included. (Of this process's own children only
+// those count that have ended.)
+func cpu(pid int) (seconds float64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
-	for _, path := range stats {
-		text := readFile(path)
-		end := strings.LastIndexByte(text, ')') // the name may hold anything
-		if end < 0 {
-			continue // ended meanwhile
-		}
-		id, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(text[end+1:]) // from the third on: state, ppid, …
-		parent, err := strconv.Atoi(fields[1])
-		if err != nil {
+	var ticks [4]float64                                                    // utime, stime, cutime, cstime: proc(5)
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')'):])) // what is before may hold anything
+	for i := range ticks {
+		if ticks[i], err = strconv.ParseFloat(fields[12+i], 64); err != nil {
 			return 0, err
 		}
-		children[parent] = append(children[parent], id)
-		for _, field := range fields[11:15] { // utime, stime, cutime, cstime: proc(5)
-			ticks, err := strconv.ParseInt(field, 10, 64)
-			if err != nil {
-				return 0, err
-			}
-			times[id] += time.Duration(ticks) * (time.Second / 100) // USER_HZ
+	}
+	if pid == os.Getpid() {
+		return (ticks[0] + ticks[1]) / userHZ, nil
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid))
+	for _, field := range strings.Fields(string(children)) {
+		if child, err := strconv.Atoi(field); err == nil {
+			used, _ := cpu(child) // if it has ended since, its parent's next answer has it
+			seconds += used
 		}
 	}
-	if _, ok := times[pid]; !ok {
-		return 0, fmt.Errorf("no process %d", pid)
-	}
-	var sum func(int) time.Duration
-	sum = func(pid int) time.Duration {
-		total := times[pid]
-		for _, child := range children[pid] {
-			total += sum(child)
-		}
-		return total
-	}
-	return sum(pid), nil
+	return seconds + (ticks[0]+ticks[1]+ticks[2]+ticks[3])/userHZ, err
 }
 
-// residentMB is the most memory that the process had resident so far. Linux only.
-func residentMB(pid int) (float64, error) {
-	for line := range strings.Lines(readFile(fmt.Sprintf("/proc/%d/status", pid))) {
-		var kB float64
-		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kB); err == nil {
-			return kB / 1024, nil
-		}
-	}
-	return 0, errors.New("/proc does not say")
-}
+const userHZ = 100 // ticks a second, on every Linux that Go runs on
 
-// freeAddr is an address on loopback that nobody listens on.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// residentMB is the most memory that the process had resident so far (VmHWM), in
+// MiB.
+func (p *process) residentMB() (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {
-		return "", err
+		return 0, err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	_, after, _ := strings.Cut(string(text), "VmHWM:")
+	var kB float64
+	_, err = fmt.Sscanf(after, "%f kB", &kB)
+	return kB / 1024, err
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -14,119 +16,108 @@ import (
 
 // report is what a run found out.
 type report struct {
-	When    time.Time `json:"when"`
-	Form    string    `json:"form"` // short or full
-	Rounds  int       `json:"rounds"`
-	Machine machine   `json:"machine"`
-	Failed  []failure `json:"failed,omitempty"`
-	Tables  []table   `json:"tables"`
-
-	out    io.Writer         // where tables are printed as they come
-	charts map[string]string // SVG by file name
+	head     string
+	versions []string // of what was measured
+	tables   strings.Builder
+	out      io.Writer // where tables are printed as they come
 }
 
-// failure is a part that did not come to its end.
-type failure struct {
-	Part  string `json:"part"`
-	Error string `json:"error"`
+// newReport describes the run, the machine and the disk of its data. Memory is
+// refused for that: an fsync costs nothing there, and how often one is needed is
+// part of what is measured.
+func newReport(b *bench, out io.Writer) (*report, error) {
+	filesystem := output("stat", "-f", "-c", "%T", b.dir)
+	if filesystem == "tmpfs" || filesystem == "ramfs" {
+		return nil, fmt.Errorf("%s is in memory (%s), where an fsync costs nothing: name a folder on a disk with -dir", b.dir, filesystem)
+	}
+	fsync, err := fsyncTime(b.dir)
+	if err != nil {
+		return nil, err
+	}
+	head := fmt.Sprintf(`# Benchmark results
+
+%s. The %s form: what is compared was measured in interleaved rounds, %d of them. A figure with brackets is the median, with the least and the most in the brackets; one without brackets was measured once.
+
+%d cores (%s) and %s for everything together, %s. All data on %s, where an fsync after a small append takes %s ms.`,
+		time.Now().UTC().Format("2 January 2006"), pick(b, "short", "full"), b.rounds,
+		runtime.GOMAXPROCS(0), output("sh", "-c", "sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1"),
+		output("sh", "-c", "sed -n 's/^MemTotal: *//p' /proc/meminfo"), output("uname", "-srm"), filesystem, number(fsync))
+	return &report{head: head, versions: []string{"Go " + strings.TrimPrefix(runtime.Version(), "go")}, out: out}, nil
 }
 
-// table compares things that were measured in the same rounds.
-type table struct {
-	Part  string `json:"part"`
-	Title string `json:"title"`
-	// Text says what was done and on what settings: what a reader needs to repeat
-	// it, or to doubt it. And what the rounds are, where they are not the report's.
-	Text string `json:"text"`
-	Rows []row  `json:"rows"`
+// output is what a program says: "" if it fails.
+func output(name string, args ...string) string {
+	text, _ := exec.Command(name, args...).Output()
+	return strings.TrimSpace(string(text))
 }
+
+// fsyncTime is the median time of an fsync after an append of a page, in ms, which
+// is about what a commit waits for.
+func fsyncTime(dir string) (float64, error) {
+	file, err := os.Create(filepath.Join(dir, "fsync"))
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	var took []float64
+	for range 51 {
+		_, failure := file.Write(make([]byte, 8<<10))
+		start := time.Now()
+		err = errors.Join(err, failure, file.Sync())
+		took = append(took, ms(time.Since(start)))
+	}
+	return median(took), err
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // row is one of the things compared.
 type row struct {
-	Name    string   `json:"name"`
-	Figures []figure `json:"figures"`
-	Note    string   `json:"note,omitempty"` // what else was seen: what it lost, say
+	name    string
+	figures []figure
+	note    string
 }
 
 // figure is one thing that was measured of a row.
 type figure struct {
-	Name    string    `json:"name"`
-	Unit    string    `json:"unit"`
-	Values  []float64 `json:"values"`            // one a round
-	Missing int       `json:"missing,omitempty"` // rounds that measured nothing
+	name   string
+	values []float64 // one a round
 }
 
-func newReport(out io.Writer, full bool, rounds int) *report {
-	form := "short"
-	if full {
-		form = "full"
-	}
-	return &report{When: time.Now().UTC().Truncate(time.Second), Form: form, Rounds: rounds, Machine: thisMachine(), out: out, charts: make(map[string]string)}
-}
-
-// add has a table in the report, and prints it.
-func (r *report) add(t table) {
-	r.Tables = append(r.Tables, t)
-	fmt.Fprint(r.out, t.markdown())
-}
-
-// failed has a part in the report that did not come to its end.
-func (r *report) failed(part string, err error) {
-	r.Failed = append(r.Failed, failure{part, err.Error()})
-}
-
-// figure gives a row's figure with that name, made if missing.
-func (r *row) figure(name, unit string) *figure {
-	i := slices.IndexFunc(r.Figures, func(f figure) bool { return f.Name == name })
+// add adds a round's value to the row's figure with that name.
+func (r *row) add(name string, value float64) {
+	i := slices.IndexFunc(r.figures, func(f figure) bool { return f.name == name })
 	if i < 0 {
-		r.Figures = append(r.Figures, figure{Name: name, Unit: unit, Values: []float64{}})
-		i = len(r.Figures) - 1
+		r.figures = append(r.figures, figure{name: name})
+		i = len(r.figures) - 1
 	}
-	return &r.Figures[i]
+	r.figures[i].values = append(r.figures[i].values, value)
 }
 
-// measured adds a round's value to the row's figure with that name. A round in
-// which there was nothing to divide by has none.
-func (r *row) measured(name, unit string, value float64) {
-	f := r.figure(name, unit)
-	if math.IsNaN(value) || math.IsInf(value, 0) {
-		f.Missing++
-		return
-	}
-	f.Values = append(f.Values, value)
-}
-
-// ratio adds a figure to r: its own figure with the name of, divided by base's,
-// round by round. Where a round measured nothing it is not known which values
-// belong together, and there is no ratio.
-func (r *row) ratio(name, of string, base *row) {
-	own, other := *r.figure(of, ""), *base.figure(of, "")
-	if own.Missing+other.Missing > 0 {
-		return
-	}
-	for i := range min(len(own.Values), len(other.Values)) {
-		r.measured(name, "×", own.Values[i]/other.Values[i])
-	}
-}
-
-// last is the latest value of the row's figure: NaN if there is none.
-func (r *row) last(name string) float64 {
-	values := r.figure(name, "").Values
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	return values[len(values)-1]
-}
-
-// note is the row's own, and which figures rounds are missing from.
-func (r *row) note() string {
-	note := r.Note
-	for _, f := range r.Figures {
-		if f.Missing > 0 {
-			note += fmt.Sprintf(" %s: measured nothing in %d of %d rounds.", f.Name, f.Missing, f.Missing+len(f.Values))
+// values are those of the row's figure with that name.
+func (r *row) values(name string) []float64 {
+	for _, f := range r.figures {
+		if f.name == name {
+			return f.values
 		}
 	}
-	return strings.TrimSpace(note)
+	return nil
+}
+
+// ratio adds a figure to r: values by others, round by round.
+func (r *row) ratio(name string, values, others []float64) {
+	for i := range min(len(values), len(others)) {
+		r.add(name, values[i]/others[i])
+	}
+}
+
+// String is the latest of the row, for the log.
+func (r *row) String() string {
+	text := r.name
+	for _, f := range r.figures {
+		text += fmt.Sprintf("; %s: %s", f.name, number(f.values[len(f.values)-1]))
+	}
+	return text
 }
 
 // median is the middle value: NaN if there is none.
@@ -139,12 +130,9 @@ func median(values []float64) float64 {
 }
 
 func (f figure) String() string {
-	if len(f.Values) == 0 {
-		return ""
-	}
-	text := number(median(f.Values))
-	if len(f.Values) > 1 {
-		text += fmt.Sprintf(" (%s–%s)", number(slices.Min(f.Values)), number(slices.Max(f.Values)))
+	text := number(median(f.values))
+	if len(f.values) > 1 {
+		text += fmt.Sprintf(" (%s–%s)", number(slices.Min(f.values)), number(slices.Max(f.values)))
 	}
 	return text
 }
@@ -158,8 +146,6 @@ func number(v float64) string {
 		return fmt.Sprintf("%.2f", v)
 	case a < 100:
 		return fmt.Sprintf("%.1f", v)
-	case a < 1000:
-		return fmt.Sprintf("%.0f", v)
 	}
 	text := fmt.Sprintf("%.0f", v)
 	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
@@ -168,87 +154,47 @@ func number(v float64) string {
 	return text
 }
 
-func (t table) markdown() string {
-	var columns []string // by name, in order of appearance
-	head, rule := []string{""}, []string{"---"}
-	notes := false
-	for _, r := range t.Rows {
-		notes = notes || r.note() != ""
-		for _, f := range r.Figures {
-			if slices.Contains(columns, f.Name) {
-				continue
+// count is number of a whole one.
+func count(n int) string { return number(float64(n)) }
+
+// add has a table in the report, and prints it. text says what was done, how and
+// with which settings: what a reader needs to repeat it, or to doubt it. There is a
+// column for each figure, in the order in which they appear.
+func (r *report) add(title, text string, rows []row) {
+	var columns []string
+	for _, row := range rows {
+		for _, f := range row.figures {
+			if !slices.Contains(columns, f.name) {
+				columns = append(columns, f.name)
 			}
-			columns = append(columns, f.Name)
-			name := f.Name
-			if f.Unit != "" && f.Unit != "×" && !strings.Contains(name, f.Unit) {
-				name += ", " + f.Unit
-			}
-			head, rule = append(head, name), append(rule, "---:")
 		}
-	}
-	if notes {
-		head, rule = append(head, ""), append(rule, "---")
-	}
-	lines := [][]string{head, rule}
-	for _, r := range t.Rows {
-		line := []string{r.Name}
-		for _, name := range columns {
-			line = append(line, r.figure(name, "").String())
-		}
-		if notes {
-			line = append(line, r.note())
-		}
-		lines = append(lines, line)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n## %s: %s\n\n%s\n\n", t.Part, t.Title, strings.TrimSpace(t.Text))
-	for _, line := range lines {
-		fmt.Fprintf(&b, "| %s |\n", strings.Join(line, " | "))
+	fmt.Fprintf(&b, "\n## %s\n\n%s\n\n|  | %s |  |\n| --- |%s --- |\n",
+		title, strings.TrimSpace(text), strings.Join(columns, " | "), strings.Repeat(" ---: |", len(columns)))
+	for _, row := range rows {
+		cells := make([]string, len(columns))
+		for _, f := range row.figures {
+			cells[slices.Index(columns, f.name)] = f.String()
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", row.name, strings.Join(cells, " | "), strings.TrimSpace(row.note))
 	}
-	return b.String()
+	r.tables.WriteString(b.String())
+	fmt.Fprint(r.out, b.String())
 }
 
-func (r *report) markdown() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, `# Benchmark results
-
-%s. The %s form: what is compared was measured in interleaved rounds, %d of them where a table does not say otherwise. A figure with brackets is the median, with the least and the most in the brackets; one without brackets was measured once.
-
-%s
-`, r.When.Format("2 January 2006"), r.Form, r.Rounds, r.Machine.markdown())
-	for _, f := range r.Failed {
-		why, _, _ := strings.Cut(f.Error, "\n") // what follows are a program's last words
-		fmt.Fprintf(&b, "\n**The part %s failed**, and has here what it had measured by then, if anything: %s\n", f.Part, why)
+// version notes which version of something was measured.
+func (r *report) version(version string) {
+	if !slices.Contains(r.versions, version) {
+		r.versions = append(r.versions, version)
 	}
-	for _, t := range r.Tables {
-		b.WriteString(t.markdown())
-	}
-	return b.String()
 }
 
-// write writes results.md, results.json and the charts into dir: what a reader
-// needs first, should something not be writable.
+// write writes results.md into dir.
 func (r *report) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	file := func(name, text string) error {
-		return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644)
-	}
-	if err := file("results.md", r.markdown()); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the report as JSON: %w", err)
-	}
-	if err := file("results.json", string(text)+"\n"); err != nil {
-		return err
-	}
-	for name, svg := range r.charts {
-		if err := file(name, svg); err != nil {
-			return err
-		}
-	}
-	return nil
+	text := r.head + " " + strings.Join(r.versions, ", ") + ".\n" + r.tables.String()
+	return os.WriteFile(filepath.Join(dir, "results.md"), []byte(text), 0o644)
 }

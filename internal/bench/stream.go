@@ -28,14 +28,21 @@ import (
 // real day's traffic. (Package simulate, whose traffic is to be looked at, keeps
 // an email's events within a few thousand.)
 func stream(n int, now time.Time) []tracking.Event {
-	// In this month or the one before, which have partitions.
 	s := newStreamer(streamPace, now.Add(-time.Hour))
 	s.most = n
-	events := make([]tracking.Event, n)
-	for i := range events {
-		events[i] = s.next().delivered()
+	return s.take(n)
+}
+
+// steady is n deliveries out of the middle of a stream, where the mix stays what it
+// is: what comes before the longest way from an email to one of its clicks is mostly
+// sent and delivered. What is longer begins with what is shorter. Many are of emails
+// that began before; and some are repeats that here come for the first time.
+func steady(n int, now time.Time) []tracking.Event {
+	s := newStreamer(streamPace, now.Add(-time.Hour))
+	for range 1_100_000 {
+		s.next()
 	}
-	return events
+	return s.take(n)
 }
 
 var streamPace = pace{200 * time.Microsecond, 1e6, 1e4, 1e6}
@@ -76,6 +83,14 @@ func (a arrival) delivered() tracking.Event {
 	e := *a.event
 	e.EventID, e.Link = strings.Clone(e.EventID), strings.Clone(e.Link)
 	return e
+}
+
+func (s *streamer) take(n int) []tracking.Event {
+	events := make([]tracking.Event, n)
+	for i := range events {
+		events[i] = s.next().delivered()
+	}
+	return events
 }
 
 // next gives the next delivery.
@@ -137,28 +152,28 @@ func (s *streamer) between(least, most float64) float64 {
 
 func (s *streamer) plan(id uuid.UUID, typ tracking.Type, due float64) {
 	e := s.event(id, typ, due)
-	s.arrive(arrival{due: due, event: &e})
+	s.planned++
+	heap.Push(&s.pending, arrival{due, &e, false})
 	if s.rng.IntN(1000) < 29 { // most repeats come at once, others when somebody replays
 		due += s.between(10, 1e4)
 		if s.rng.IntN(5) == 0 {
 			due += s.between(s.lateFrom, s.lateMost)
 		}
-		s.arrive(arrival{due: due, event: &e, repeat: true})
+		s.planned++
+		heap.Push(&s.pending, arrival{due, &e, true})
 	}
 }
 
-func (s *streamer) arrive(a arrival) {
-	s.planned++
-	heap.Push(&s.pending, a)
-}
-
 func (s *streamer) event(id uuid.UUID, typ tracking.Type, due float64) tracking.Event {
+	var raw [24]byte
+	for i := 0; i < len(raw); i += 8 {
+		binary.BigEndian.PutUint64(raw[i:], s.rng.Uint64())
+	}
 	e := tracking.Event{
 		EmailID: id,
-		EventID: s.eventID(),
+		EventID: "msg_" + base64.RawURLEncoding.EncodeToString(raw[:])[:27], // as Svix's
 		Type:    typ,
-		OccurredAt: s.start.
-			Add(time.Duration(due) * s.tick).
+		OccurredAt: s.start.Add(time.Duration(due) * s.tick).
 			Add(-time.Duration(s.rng.IntN(5e6)) * time.Microsecond), // up to 5 s ago: arrivals are not quite in order
 	}
 	if typ == tracking.Opened || typ == tracking.Clicked {
@@ -177,15 +192,6 @@ func (s *streamer) emailID() (id uuid.UUID) {
 	binary.BigEndian.PutUint64(id[8:], s.rng.Uint64())
 	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
 	return id
-}
-
-// eventID looks like Svix's: msg_ and 27 letters and digits.
-func (s *streamer) eventID() string {
-	var raw [24]byte
-	for i := 0; i < len(raw); i += 8 {
-		binary.BigEndian.PutUint64(raw[i:], s.rng.Uint64())
-	}
-	return "msg_" + base64.RawURLEncoding.EncodeToString(raw[:])[:27]
 }
 
 var userAgents = []string{

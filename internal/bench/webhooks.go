@@ -1,123 +1,85 @@
 package main
 
 import (
-	"context"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-
-	"github.com/mailtally/mailtally/internal/simulate"
+	"github.com/mailtally/mailtally/tracking"
 )
 
-const (
-	// webhookPath is where a producer takes Resend's webhooks.
-	webhookPath = "/webhooks/resend"
-	// webhookPartitions is mailtally's default.
-	webhookPartitions = 12
-)
+// webhookKey signs webhooks. Anybody may know it.
+const webhookKey = "a secret of the benchmark's own"
 
-// webhookSecret is the benchmark's own; anybody may know it.
-var webhookSecret = "whsec_" + base64.StdEncoding.EncodeToString([]byte("a secret of the benchmark's own"))
-
-// gateway is a running mailtally producer.
-type gateway struct {
-	*process
-	addr, admin string // host:port
+// resendBody is the webhook that Resend sends for an event of [stream]: fields and
+// their order as in its documentation, and in all about a kilobyte, as with the
+// headers and tags of a newsletter.
+func resendBody(e *tracking.Event) []byte {
+	const layout = "2006-01-02T15:04:05.000000Z"
+	id, at := e.EmailID.String(), e.OccurredAt.UTC().Format(layout)
+	detail := ""
+	switch e.Type {
+	case tracking.Opened:
+		detail = fmt.Sprintf(`,"open":{"ipAddress":"%s","timestamp":"%s","userAgent":%q}`, e.IP, at, e.UserAgent)
+	case tracking.Clicked:
+		detail = fmt.Sprintf(`,"click":{"ipAddress":"%s","link":%q,"timestamp":"%s","userAgent":%q}`, e.IP, e.Link, at, e.UserAgent)
+	case tracking.Bounced:
+		detail = `,"bounce":{"message":"The recipient's mail server refused the message.","subType":"General","type":"Permanent"}`
+	}
+	return fmt.Appendf(make([]byte, 0, 1536), `{"type":"email.%s","created_at":"%s","data":{"broadcast_id":"8b146471-e88e-4322-86af-016cd36fd216","created_at":"%s"`+
+		`,"email_id":"%[4]s","message_id":"<%[4]s@email.example.com>","from":"Acme Weekly <news@example.com>","to":["reader.%[5]s@example.com"]%[6]s`+
+		`,"subject":"This week: what is new at Acme, and what comes next","template_id":"43f68331-0622-4e15-8202-246a0388854b"`+
+		`,"headers":[{"name":"List-Unsubscribe","value":"<https://www.example.com/unsubscribe?list=weekly&reader=%[4]s>, <mailto:unsubscribe@example.com?subject=%[5]s>"}`+
+		`,{"name":"List-Unsubscribe-Post","value":"List-Unsubscribe=One-Click"},{"name":"X-Entity-Ref-ID","value":"%[7]s"}]`+
+		`,"tags":{"category":"newsletter","campaign":"acme_weekly","environment":"production","tenant":"%[8]s"}}}`,
+		e.Type, at, e.OccurredAt.Add(-time.Minute).UTC().Format(layout), id, id[:8], detail, id[9:], id[24:])
 }
 
-// gateway starts a producer, which writes to these topics.
-func (b *bench) gateway(ctx context.Context, t *topics) (*gateway, error) {
-	program, err := b.mailtally(ctx)
-	if err != nil {
-		return nil, err
-	}
-	g := &gateway{}
-	for _, addr := range []*string{&g.addr, &g.admin} {
-		if *addr, err = freeAddr(); err != nil {
-			return nil, err
-		}
-	}
-	g.process, err = b.start("producer", append(t.env(),
-		"HTTP_ADDR="+g.addr, "ADMIN_ADDR="+g.admin, "RESEND_WEBHOOK_SECRETS="+webhookSecret), program, "producer")
-	if err != nil {
-		return nil, err
-	}
-	if err := g.ready(ctx, "http://"+g.admin+"/readyz"); err != nil {
-		g.kill()
-		return nil, err
-	}
-	return g, nil
+// appendWebhook appends the webhook of an event as it goes over the wire, signed
+// now. The signature is good for five minutes.
+func appendWebhook(b []byte, addr string, e *tracking.Event, now time.Time) []byte {
+	body := resendBody(e)
+	mac := hmac.New(sha256.New, []byte(webhookKey))
+	fmt.Fprintf(mac, "%s.%d.%s", e.EventID, now.Unix(), body)
+	signature := base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	return fmt.Appendf(b, "POST /webhooks/resend HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\nContent-Type: application/json\r\n"+
+		"User-Agent: Svix-Webhooks/1.62.0\r\nSvix-Id: %s\r\nSvix-Timestamp: %d\r\nSvix-Signature: v1,%s\r\n\r\n%s",
+		addr, len(body), e.EventID, now.Unix(), signature, body)
 }
 
-// requests gives webhooks that are written and signed beforehand, sent in turn and
-// then from the first again: a gateway does not mind. Their signatures are good
-// for five minutes.
-func (g *gateway) requests(n int, anew bool) (func(int, time.Time) []byte, error) {
-	signer, err := simulate.NewSigner(webhookSecret)
-	if err != nil {
-		return nil, err
-	}
+// prepared gives webhooks that are written beforehand, sent in turn and then from
+// the first again: a producer does not mind.
+func (p *process) prepared(events []tracking.Event) func(int, time.Time) []byte {
 	now := time.Now()
 	// One piece of memory, so that the collector has nothing to walk through.
 	var all []byte
-	ends := make([]int, 0, n)
-	for _, e := range stream(n, now) {
-		w := simulate.Webhook{ID: e.EventID, Body: resendBody(&e)}
-		all = appendRequest(all, g.addr, webhookPath, signer.Header(w, now), w.Body, anew)
-		ends = append(ends, len(all))
+	starts := []int{0}
+	for i := range events {
+		all = appendWebhook(all, p.addr, &events[i], now)
+		starts = append(starts, len(all))
 	}
 	return func(i int, _ time.Time) []byte {
-		start := 0
-		if i %= n; i > 0 {
-			start = ends[i-1]
+		i %= len(events)
+		return all[starts[i]:starts[i+1]]
+	}
+}
+
+// due gives webhooks that are written when they are due, which is also the event's
+// time: of its first delivery, if it has more.
+func (p *process) due(events []tracking.Event) func(int, time.Time) []byte {
+	first := make(map[string]int, len(events))
+	var request []byte
+	return func(i int, due time.Time) []byte {
+		e := &events[i]
+		e.OccurredAt = due
+		if f, repeated := first[e.EventID]; repeated {
+			e.OccurredAt = events[f].OccurredAt
+		} else {
+			first[e.EventID] = i
 		}
-		return all[start:ends[i]]
-	}, nil
-}
-
-// topics are a pair that only one run uses.
-type topics struct {
-	kafka            *kafka
-	name, deadLetter string
-	admin            *kadm.Client
-}
-
-// newTopics makes them, as migrate does.
-func newTopics(ctx context.Context, k *kafka, name string) (*topics, error) {
-	t := &topics{kafka: k, name: name, deadLetter: name + "." + deadLetterTopic, admin: kadm.NewClient(k.client)}
-	return t, createTopics(ctx, k.client, webhookPartitions, t.name, t.deadLetter)
-}
-
-// env has a mailtally use them.
-func (t *topics) env() []string { return kafkaEnv(t.kafka, t.name, t.deadLetter) }
-
-// holds is nil if the topic holds so many records, and the other none: each
-// webhook that was answered 2xx is in Kafka, once. Those of the sent ones that
-// were answered otherwise, or not at all, may be there too.
-func (t *topics) holds(ctx context.Context, accepted, sent int) error {
-	ends, err := t.admin.ListEndOffsets(ctx, t.name, t.deadLetter)
-	if err != nil {
-		return err
+		request = appendWebhook(request[:0], p.addr, e, due)
+		return request
 	}
-	got := map[string]int{t.name: 0, t.deadLetter: 0}
-	ends.Each(func(o kadm.ListedOffset) {
-		err = errors.Join(err, o.Err)
-		got[o.Topic] += int(o.Offset)
-	})
-	if err != nil {
-		return err
-	}
-	if n := got[t.name]; n < accepted || n > sent || got[t.deadLetter] > 0 {
-		return fmt.Errorf("topics hold %v records after %d webhooks, of which %d were accepted", got, sent, accepted)
-	}
-	return nil
-}
-
-// drop deletes them.
-func (t *topics) drop(ctx context.Context) error {
-	_, err := t.admin.DeleteTopics(ctx, t.name, t.deadLetter)
-	return err
 }

@@ -1,17 +1,20 @@
 // Package faults stands between two parts and makes the connection fail in the
-// ways that networks and servers do. For tests.
+// ways that networks and servers do, or take its time. For tests and benchmarks.
 package faults
 
 import (
+	"bytes"
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Proxy forwards TCP connections to a server, until told to fail.
 type Proxy struct {
 	listener net.Listener
 	target   string
+	delay    time.Duration
 	running  sync.WaitGroup
 
 	mu          sync.Mutex
@@ -25,18 +28,32 @@ type Proxy struct {
 // NewProxy listens on 127.0.0.1 for connections to target, until the test ends.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := Distance(target, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{listener: listener, target: target, connections: make(map[net.Conn]bool)}
-	p.running.Go(p.accept)
-	t.Cleanup(func() {
-		listener.Close()
-		p.Away(true)
-		p.running.Wait()
-	})
+	t.Cleanup(p.Close)
 	return p
+}
+
+// Distance listens on 127.0.0.1 for connections to target, until Close, and hands
+// on what is sent so much later, in both directions. It delays and does not limit:
+// what is under way does not wait for each other.
+func Distance(target string, delay time.Duration) (*Proxy, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{listener: listener, target: target, delay: delay, connections: make(map[net.Conn]bool)}
+	p.running.Go(p.accept)
+	return p, nil
+}
+
+// Close cuts all connections, and returns when nothing of p is left.
+func (p *Proxy) Close() {
+	p.listener.Close()
+	p.Away(true)
+	p.running.Wait()
 }
 
 // Addr is where the proxy listens.
@@ -113,8 +130,15 @@ func (p *Proxy) add(pair ...net.Conn) bool {
 }
 
 func (p *Proxy) forward(to, from net.Conn, hook func() func([]byte) bool) {
-	defer to.Close()
-	defer from.Close()
+	write := func(chunk []byte) bool { _, err := to.Write(chunk); return err == nil }
+	end := func() {
+		to.Close()
+		from.Close()
+	}
+	if p.delay > 0 {
+		write, end = p.later(write, end)
+	}
+	defer end()
 	chunk := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(chunk)
@@ -122,10 +146,7 @@ func (p *Proxy) forward(to, from net.Conn, hook func() func([]byte) bool) {
 			p.mu.Lock()
 			look := hook()
 			p.mu.Unlock()
-			if look != nil && !look(chunk[:n]) {
-				return
-			}
-			if _, err := to.Write(chunk[:n]); err != nil {
+			if look != nil && !look(chunk[:n]) || !write(chunk[:n]) {
 				return
 			}
 		}
@@ -133,4 +154,27 @@ func (p *Proxy) forward(to, from net.Conn, hook func() func([]byte) bool) {
 			return
 		}
 	}
+}
+
+// later gives a write and an end that take place after the delay, in their order.
+func (p *Proxy) later(write func([]byte) bool, end func()) (func([]byte) bool, func()) {
+	type sent struct {
+		chunk []byte
+		due   time.Time
+	}
+	under := make(chan sent, 4096) // many more than are ever under way
+	p.running.Go(func() {
+		defer end()
+		for s := range under {
+			time.Sleep(time.Until(s.due))
+			if !write(s.chunk) {
+				end() // so that nothing more is read
+			}
+		}
+	})
+	queue := func(chunk []byte) bool {
+		under <- sent{bytes.Clone(chunk), time.Now().Add(p.delay)}
+		return true
+	}
+	return queue, func() { close(under) }
 }

@@ -1,242 +1,196 @@
-// Package apachekafka runs brokers of Apache Kafka on loopback, for the
-// benchmarks: the real ones, from the jars of Maven Central, without a container
-// or an archive to unpack.
+// Package apachekafka runs a broker of Apache Kafka on loopback, for the
+// benchmarks: the real one, from the jars of Maven Central, without a container or
+// an archive to unpack.
 //
-// It needs a JDK 17 or newer, and Maven the first time. The brokers run in KRaft
-// mode, each of them a controller too. They write to disk as Kafka does by
-// default, without fsync: what is acknowledged is in the page cache of as many
-// machines as min.insync.replicas says.
+// It needs a JDK 17 or newer, and Maven the first time. The broker runs in KRaft
+// mode and is its own controller. It writes to disk as Kafka does by default,
+// without fsync: what is acknowledged is in the page cache.
 package apachekafka
 
 import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"log/slog"
+	mathrand "math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"golang.org/x/sync/errgroup"
+
+	"github.com/mailtally/mailtally/internal/bench/child"
 )
 
-// Version is that of the brokers.
+// Version is the broker's.
 const Version = "4.4.0"
 
-// startAttempts bounds the retries where others take the chosen ports between
-// the choice and the brokers' bind.
-const startAttempts = 5
+// properties are server.properties, given the broker's address, its controller's
+// and its folder.
+const properties = `process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@%[2]s
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://%[1]s,CONTROLLER://%[2]s
+advertised.listeners=PLAINTEXT://%[1]s
+log.dirs=%[3]s/data
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# A topic is what its creator says, and keeps what it was given.
+auto.create.topics.enable=false
+log.retention.ms=-1
+# A group of members begins at once.
+group.initial.rebalance.delay.ms=0
+# For two cores, and a small heap.
+num.network.threads=2
+num.io.threads=4
+log.cleaner.dedupe.buffer.size=4194304
+background.threads=2
+num.recovery.threads.per.data.dir=1
+`
 
-// Options of Start. The zero value of each field but Dir is usable.
-type Options struct {
-	// Dir is where the brokers have their data and logs, each in a folder of its
-	// own. Made if missing, and without an earlier cluster's data. The caller
-	// removes it.
-	Dir string
-
-	// Brokers is how many there are, 1 if zero. From three on topics have three
-	// replicas of which two must be in sync, or else one.
-	Brokers int
-
-	// Properties are extra ones, as in server.properties.
-	Properties map[string]string
-
-	// JVM are extra flags of the brokers' Java. Where they contradict the usual
-	// ones, they count.
-	JVM []string
-
-	// Log hears what takes time: the download. nil is silent.
-	Log *slog.Logger
+// Broker is a running broker.
+type Broker struct {
+	addr, cluster string
+	process       *child.Process
 }
 
-// usualJVM suits a machine that the broker shares with all else that is being
-// measured: a collector without threads of its own and a heap that is taken at
-// once. Both compilers run, as in production.
-var usualJVM = []string{"-server", "-Xms512m", "-Xmx512m", "-XX:+UseSerialGC"}
-
-// Cluster is a number of running brokers.
-type Cluster struct {
-	id, jars, program string
-	brokers           []*broker
+// Start runs a broker with its data and log in dir, which is made and which the
+// caller removes, and returns when it answers. ctx bounds the start alone, a download
+// included: the broker runs until Kill, or until this process ends. After an error no
+// process is left. log hears of the download.
+func Start(ctx context.Context, dir string, log *slog.Logger) (*Broker, error) {
+	b, err := start(ctx, dir, log)
+	if err != nil {
+		said, _ := os.ReadFile(filepath.Join(dir, "log"))
+		return nil, fmt.Errorf("start Apache Kafka %s in %s: %w\n%s", Version, dir, err, said[max(0, len(said)-4<<10):])
+	}
+	return b, nil
 }
 
-// Start runs brokers and returns when all of them answer. ctx bounds the start
-// alone: started brokers run until Stop, or until this process ends.
-//
-// After an error no process is left.
-func Start(ctx context.Context, o Options) (*Cluster, error) {
-	if o.Brokers == 0 {
-		o.Brokers = 1
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	dir, err := filepath.Abs(o.Dir)
+func start(ctx context.Context, dir string, log *slog.Logger) (*Broker, error) {
+	java, err := Java(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{id: newID()}
-	if c.program, err = Java(ctx); err != nil {
-		return nil, err
-	}
-	if c.jars, err = jars(ctx, o.Log); err != nil {
-		return nil, err
-	}
-	for i := range o.Brokers {
-		c.brokers = append(c.brokers, &broker{id: i + 1, dir: filepath.Join(dir, fmt.Sprint(i+1))})
-	}
-	for attempt := 1; ; attempt++ {
-		err := c.start(ctx, o)
-		if err == nil {
-			return c, nil
-		}
-		c.killAll()
-		if !errors.Is(err, errPortTaken) || attempt == startAttempts {
-			return nil, fmt.Errorf("start Apache Kafka %s in %s: %w", Version, dir, err)
-		}
-	}
-}
-
-// start does it once, on ports that were free a moment ago.
-func (c *Cluster) start(ctx context.Context, o Options) error {
-	addrs, err := freeAddrs(2 * len(c.brokers))
+	jars, err := Jars(ctx, "apache-kafka-"+Version, pom, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for i, b := range c.brokers {
-		b.addr, b.controller = addrs[2*i], addrs[2*i+1]
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
 	}
-	formatting, formatCtx := errgroup.WithContext(ctx)
-	for _, b := range c.brokers {
-		if err := b.configure(c.brokers, o.Properties); err != nil {
-			return err
-		}
-		formatting.Go(func() error { return c.format(formatCtx, b) })
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
 	}
-	if err := formatting.Wait(); err != nil {
-		return err
+	b := &Broker{cluster: newID()}
+	if b.addr, err = FreeAddr(); err != nil {
+		return nil, err
 	}
-	flags := append(append([]string(nil), usualJVM...), o.JVM...)
-	for _, b := range c.brokers {
-		if err := c.launch(b, flags); err != nil {
-			return err
-		}
+	controller, err := FreeAddr()
+	if err != nil {
+		return nil, err
 	}
-	return c.waitReady(ctx)
+	file := filepath.Join(dir, "server.properties")
+	if err := os.WriteFile(file, fmt.Appendf(nil, properties, b.addr, controller, dir), 0o644); err != nil {
+		return nil, err
+	}
+	command := func(class string, args ...string) *exec.Cmd {
+		cmd := exec.Command(java, append([]string{
+			// It shares the machine with all else that is measured: a collector without
+			// threads of its own, and a heap that is taken at once.
+			"-server", "-Xms512m", "-Xmx512m", "-XX:+UseSerialGC",
+			// Kafka unpacks native libraries, and the JVM keeps its counters, in the
+			// system's temporary folder, where a kill would leave them.
+			"-Djava.io.tmpdir=" + dir, "-XX:-UsePerfData",
+			"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
+			"-cp", filepath.Join(jars, "*"), class}, args...)...)
+		// Nothing of the environment that would set the JVM otherwise.
+		cmd.Dir, cmd.Env = dir, []string{"LC_ALL=C", "TZ=UTC", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+		return cmd
+	}
+	if err := child.Run(ctx, command("kafka.tools.StorageTool", "format", "-t", b.cluster, "-c", file)); err != nil {
+		return nil, err
+	}
+	out, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close() // the process has its own
+	cmd := command("kafka.Kafka", file)
+	cmd.Stdout, cmd.Stderr = out, out
+	if b.process, err = child.Start(cmd); err != nil {
+		return nil, err
+	}
+	if err := b.ready(ctx); err != nil {
+		b.Kill()
+		return nil, err
+	}
+	return b, nil
 }
 
-var errPortTaken = errors.New("a port was taken")
-
-// waitReady returns once each broker knows of all.
-func (c *Cluster) waitReady(ctx context.Context) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for _, b := range c.brokers {
-		for !c.knownTo(ctx, b) {
-			if err := c.ended(); err != nil {
-				return err
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return fmt.Errorf("wait until broker %d answers: %w\n%s", b.id, context.Cause(ctx), b.tail())
-			}
-		}
-	}
-	return nil
-}
-
-// ended is the end of a broker that should run.
-func (c *Cluster) ended() error {
-	for _, b := range c.brokers {
-		select {
-		case <-b.process.Done():
-			err := fmt.Errorf("broker %d ended: %w\n%s", b.id, b.process.Err(), b.tail())
-			// The exit status does not say it.
-			if strings.Contains(b.tail(), "Address already in use") {
-				err = fmt.Errorf("%w: %w", errPortTaken, err)
-			}
-			return err
-		default:
-		}
-	}
-	return nil
-}
-
-// knownTo asks a broker whether it knows all brokers of this very cluster: on
-// its port somebody else might answer. A client asks once, as the next time it
-// might ask another broker.
-func (c *Cluster) knownTo(ctx context.Context, b *broker) bool {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
+// ready returns once the broker answers.
+func (b *Broker) ready(ctx context.Context) error {
 	client, err := kgo.NewClient(kgo.SeedBrokers(b.addr), kgo.RequestRetries(0))
 	if err != nil {
-		return false
+		return err
 	}
 	defer client.Close()
-	metadata, err := kadm.NewClient(client).BrokerMetadata(ctx)
-	return err == nil && metadata.Cluster == c.id && len(metadata.Brokers) == len(c.brokers)
-}
-
-// Addrs are the brokers' addresses, host:port.
-func (c *Cluster) Addrs() []string {
-	addrs := make([]string, len(c.brokers))
-	for i, b := range c.brokers {
-		addrs[i] = b.addr
-	}
-	return addrs
-}
-
-// Pids are the brokers' process ids, in the order of Addrs.
-func (c *Cluster) Pids() []int {
-	pids := make([]int, len(c.brokers))
-	for i, b := range c.brokers {
-		pids[i] = b.process.Pid()
-	}
-	return pids
-}
-
-// Kill ends the i-th broker as a power cut would, and returns when it is gone.
-func (c *Cluster) Kill(i int) { c.brokers[i].process.Kill() }
-
-// Stop has the brokers end, and returns when they are gone. Those that still run
-// when ctx ends are killed, which is an error. It may be called more than once.
-func (c *Cluster) Stop(ctx context.Context) error {
-	for _, b := range c.brokers {
-		b.process.Signal(syscall.SIGTERM)
-	}
-	for _, b := range c.brokers {
-		select {
-		case <-b.process.Done():
-		case <-ctx.Done():
-			c.killAll()
-			return fmt.Errorf("stop Apache Kafka in %s: killed: %w", filepath.Dir(c.brokers[0].dir), context.Cause(ctx))
-		}
-	}
-	return nil
-}
-
-func (c *Cluster) killAll() {
-	for _, b := range c.brokers {
-		if b.process != nil {
-			b.process.Kill()
-		}
-	}
-}
-
-// newID is a cluster's: 16 bytes in base64. Kafka's tool would take a leading
-// dash for a flag.
-func newID() string {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
 	for {
-		var id [16]byte
-		rand.Read(id[:])
-		if text := base64.RawURLEncoding.EncodeToString(id[:]); !strings.HasPrefix(text, "-") {
-			return text
+		// Somebody else might answer on its port.
+		if metadata, err := kadm.NewClient(client).BrokerMetadata(ctx); err == nil && metadata.Cluster == b.cluster && len(metadata.Brokers) == 1 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-b.process.Done():
+			return fmt.Errorf("it ended: %w", b.process.Err())
+		case <-ctx.Done():
+			return fmt.Errorf("it does not answer: %w", context.Cause(ctx))
 		}
 	}
+}
+
+// Addr is the broker's address, host:port.
+func (b *Broker) Addr() string { return b.addr }
+
+// Pid is the broker's process id.
+func (b *Broker) Pid() int { return b.process.Pid() }
+
+// Kill ends the broker as a power cut would, and returns when it is gone.
+func (b *Broker) Kill() { b.process.Kill() }
+
+// FreeAddr is an address on loopback that nobody listens on. Its port lies below
+// those that Linux gives to outgoing connections, one of which could take it before
+// whoever asked for it listens.
+func FreeAddr() (addr string, err error) {
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(22_000))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
+	}
+	return "", fmt.Errorf("find a free port on 127.0.0.1: %w", err)
+}
+
+// newID is a cluster's: 16 bytes in base64, the first character a letter, as Kafka's
+// tool would take a dash for a flag.
+func newID() string {
+	var id [16]byte
+	rand.Read(id[:])
+	id[0] &= 0x3f
+	return base64.RawURLEncoding.EncodeToString(id[:])
 }

@@ -5,16 +5,11 @@ import (
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/mailtally/mailtally/internal/bench/child"
 )
@@ -26,14 +21,9 @@ var pom []byte
 // same everywhere.
 const copyJars = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
-// jars returns the folder with the broker's jars.
-func jars(ctx context.Context, log *slog.Logger) (string, error) {
-	return Jars(ctx, "apache-kafka-"+Version, pom, log)
-}
-
 // Jars returns the folder with the jars that a pom names, which Maven fills the
 // first time. It is in the user's cache, and called name and by what is in it:
-// another pom is another folder.
+// another pom is another folder. It is there whole or not at all.
 func Jars(ctx context.Context, name string, pom []byte, log *slog.Logger) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -41,55 +31,53 @@ func Jars(ctx context.Context, name string, pom []byte, log *slog.Logger) (strin
 	}
 	sum := sha256.Sum256(pom)
 	home := filepath.Join(cache, "mailtally", name+"-"+hex.EncodeToString(sum[:4]))
+	if _, err := os.Stat(home); err == nil {
+		return home, nil
+	}
 	if err := fetch(ctx, home, pom, log); err != nil {
 		return "", fmt.Errorf("fetch the jars of %s into %s: %w", name, home, err)
 	}
 	return home, nil
 }
 
-// fetch makes the folder home, whole or not at all. Of two processes that want
-// it at once the second waits for the first: Maven's own store does not take
-// two of them well.
+// fetch makes the folder home.
 func fetch(ctx context.Context, home string, pom []byte, log *slog.Logger) error {
-	if exists(home) {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(home), 0o755); err != nil {
-		return err
-	}
-	lock := flock.New(home + ".lock")
-	if _, err := lock.TryLockContext(ctx, 100*time.Millisecond); err != nil {
-		return fmt.Errorf("wait for another fetch to end: %w", err)
-	}
-	defer lock.Unlock()
-	if exists(home) {
-		return nil
-	}
 	mvn, err := exec.LookPath("mvn")
 	if err != nil {
 		return fmt.Errorf("%w: install Maven", err)
 	}
-	tmp := home + ".tmp" // under the lock it is ours, whoever left it
-	if err := os.RemoveAll(tmp); err != nil {
+	if err := os.MkdirAll(filepath.Dir(home), 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(home), "fetching-")
+	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := os.Mkdir(tmp, 0o755); err != nil {
-		return err
-	}
 	file := filepath.Join(tmp, "pom.xml")
 	if err := os.WriteFile(file, pom, 0o644); err != nil {
 		return err
 	}
 	log.InfoContext(ctx, "fetching jars from Maven Central", "to", home)
-	err = child.Run(ctx, exec.Command(mvn, "-q", "-B", "-f", file, copyJars, "-DincludeScope=runtime", "-DoutputDirectory="+tmp))
-	if err != nil {
+	if err := child.Run(ctx, exec.Command(mvn, "-q", "-B", "-f", file, copyJars, "-DincludeScope=runtime", "-DoutputDirectory="+tmp)); err != nil {
 		return err
 	}
-	return os.Rename(tmp, home)
+	if err := os.Rename(tmp, home); err != nil && !os.IsExist(err) { // another process's are as good
+		return err
+	}
+	return nil
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
+// Java returns the program java: that of JAVA_HOME if it is set, as for Maven, or
+// else the one that the shell finds.
+func Java(context.Context) (string, error) {
+	java := "java"
+	if home := os.Getenv("JAVA_HOME"); home != "" {
+		java = filepath.Join(home, "bin", "java")
+	}
+	path, err := exec.LookPath(java)
+	if err != nil {
+		return "", fmt.Errorf("find Java: %w: install a JDK 17 or newer, or set JAVA_HOME", err)
+	}
+	return path, nil
 }

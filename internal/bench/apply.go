@@ -51,7 +51,7 @@ func apply(ctx context.Context, b *bench) error {
 	}
 	best := slices.IndexFunc(rows, func(r row) bool { return r.name == "conditional-update" })
 	for i := range rows {
-		rows[i].ratio("× conditional-update", rows[i].values(rate), rows[best].values(rate))
+		rows[i].ratio("× conditional-update", rows[i].values[rate], rows[best].values[rate])
 	}
 	b.report.add("apply: events to committed rows", fmt.Sprintf(applyText, count(len(few)), count(len(many)), undisturbedText, settingsText), rows)
 	return nil

@@ -37,7 +37,6 @@ func (b *bench) delayAt(ctx context.Context, rate float64, r *row) error {
 	if err != nil {
 		return err
 	}
-	defer t.drop(ctx)
 	p, err := b.mailtally(ctx, "producer", t.env()...)
 	if err != nil {
 		return err
@@ -97,6 +96,6 @@ SELECT percentile_cont('{.5, .99, .999}'::float8[]) WITHIN GROUP (ORDER BY extra
 	}
 	r.add("consumer CPU, µs", 1e6*used[0]/float64(met.acknowledged))
 	r.add("PostgreSQL CPU, µs", 1e6*used[1]/float64(met.acknowledged))
-	r.note += met.note()
+	r.add("due and not sent", float64(met.unsent))
 	return nil
 }

@@ -37,7 +37,7 @@ func far(ctx context.Context, b *bench) error {
 		return err
 	}
 	for i := range rows {
-		rows[i].ratio("to near", rows[i].values(eventRate), rows[0].values(eventRate))
+		rows[i].ratio("to near", rows[i].values[eventRate], rows[0].values[eventRate])
 	}
 	b.report.add("far: a database 10 ms away", fmt.Sprintf(farText, partitions, long, count(n), settingsText, kafkaText), rows)
 	return nil

@@ -48,7 +48,6 @@ func (b *bench) loadGateway(ctx context.Context, l generator, r *row) error {
 	if err != nil {
 		return err
 	}
-	defer t.drop(ctx)
 	p, err := b.mailtally(ctx, "producer", t.env()...)
 	if err != nil {
 		return err
@@ -79,6 +78,6 @@ func (b *bench) loadGateway(ctx context.Context, l generator, r *row) error {
 		r.add(name, 1e6*used[i]/float64(met.acknowledged))
 	}
 	r.add("producer resident, MB", resident)
-	r.note += met.note()
+	r.add("due and not sent", float64(met.unsent))
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 )
 
 const hotText = `
-One email that gets up to a million opens and clicks, 6 opens to a click. A row is of those of its events that it names. A round is %d of its events, each a batch of its own, and as many first events of fresh emails, in turns; then %d batches of 1,000 of its events, of the first 1,000 of a fresh email, and of one event each of 1,000 fresh emails. Its value is their median, in milliseconds from the call to the commit. Nothing else is running. The email's row is checked in the end.
+One email that gets up to a million opens and clicks, 6 opens to a click. A row is of those of its events that it names. A round is %d of its events, each a batch of its own, and as many first events of fresh emails, in turns; then %d batches of 1,000 of its events, of the first 1,000 of a fresh email, and of one event each of 1,000 fresh emails. Its value is their median, in milliseconds from the call to the commit. Nothing else is running. The final counts are checked.
 
 %s`
 
@@ -34,12 +34,13 @@ func hot(ctx context.Context, b *bench) error {
 
 	var rows []row
 	has := 0 // events of the one
-	for _, n := range []int{100, 10_000, 100_000, 1_000_000} {
+	for _, n := range []int{0, 100_000, 1_000_000} {
 		for ; has < n; has += min(20_000, n-has) {
 			if _, err := h.apply(ctx, min(20_000, n-has), one()); err != nil {
 				return err
 			}
 		}
+		from := has
 		var r row
 		for range b.rounds {
 			// Each kind names whose the events of a batch are.
@@ -52,9 +53,9 @@ func hot(ctx context.Context, b *bench) error {
 			}
 			has += singles + 1_000*batches
 		}
-		r.name = count(n) + "th to " + count(has) + "th"
-		r.ratio("its/first", r.values("its event, ms"), r.values("a first event, ms"))
-		r.ratio("its/first, 1,000", r.values("its 1,000, ms"), r.values("a first 1,000, ms"))
+		r.name = count(from) + "th to " + count(has) + "th"
+		r.ratio("its/first", r.values["its event, ms"], r.values["a first event, ms"])
+		r.ratio("its/first, 1,000", r.values["its 1,000, ms"], r.values["a first 1,000, ms"])
 		rows = append(rows, r)
 		b.log.Info("measured", "what", r.String())
 	}

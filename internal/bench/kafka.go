@@ -74,12 +74,6 @@ func (t *topic) env() []string {
 	return []string{"KAFKA_BROKERS=" + t.kafka.Addr(), "KAFKA_TOPIC=" + t.name, "KAFKA_DEAD_LETTER_TOPIC=" + t.deadLetter}
 }
 
-// drop deletes it.
-func (t *topic) drop(ctx context.Context) error {
-	_, err := t.kafka.admin.DeleteTopics(ctx, t.name, t.deadLetter)
-	return err
-}
-
 // record is what mailtally's producer makes of a webhook, received soon after its
 // event. It is written down here and not asked of the product, so that what is
 // measured is the same for any commit.

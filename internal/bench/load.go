@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -54,14 +53,6 @@ func (l *loaded) record(due, now time.Time) {
 func (l *loaded) ms(part float64) float64 {
 	slices.Sort(l.latencies)
 	return ms(l.latencies[int(part*float64(len(l.latencies)-1))])
-}
-
-// note says what did not go as it should: "" if all did.
-func (l *loaded) note() string {
-	if l.unsent == 0 {
-		return ""
-	}
-	return fmt.Sprintf(" %d were due and not sent.", l.unsent)
 }
 
 // duePace is when requests are due.

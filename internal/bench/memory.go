@@ -25,7 +25,7 @@ One member with its default settings works off a backlog of %s webhooks of 700 b
 func memory(ctx context.Context, b *bench) error {
 	n := pick(b, 500_000, 3_000_000)
 	events := counting(n, time.Now())
-	random := []int{440, 120, 30, 0} // characters of each body
+	random := []int{480, 120, 48, 0} // characters of each body
 	topics, rows := make([]*topic, len(random)), make([]row, len(random))
 	for i := range random {
 		var err error

@@ -28,7 +28,7 @@ func pipe(ctx context.Context, b *bench) error {
 		return err
 	}
 	for i := range rows {
-		rows[i].ratio("to one", rows[i].values(eventRate), rows[0].values(eventRate))
+		rows[i].ratio("to one", rows[i].values[eventRate], rows[0].values[eventRate])
 	}
 	b.report.add("pipe: Kafka to committed rows", fmt.Sprintf(pipeText, count(n), partitions, timingText, settingsText, kafkaText), rows)
 	return nil

@@ -39,7 +39,7 @@ func (b *bench) startPostgres(ctx context.Context, dir string, more map[string]s
 	}
 	d := &database{Server: server}
 	var version string
-	if d.admin, err = connect(ctx, d.URL("postgres"), 2); err == nil {
+	if d.admin, err = pgxpool.New(ctx, d.URL("postgres")); err == nil {
 		err = d.admin.QueryRow(ctx, "SHOW server_version").Scan(&version)
 	}
 	if err != nil {
@@ -77,7 +77,12 @@ func (d *database) fresh(ctx context.Context, connections int32) (*pgxpool.Pool,
 			return nil, fmt.Errorf("make a fresh database: %w", err)
 		}
 	}
-	pool, err := connect(ctx, d.URL("bench"), connections)
+	config, err := pgxpool.ParseConfig(d.URL("bench"))
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = connections
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -95,15 +100,6 @@ func (d *database) fresh(ctx context.Context, connections int32) (*pgxpool.Pool,
 		return nil, err
 	}
 	return pool, nil
-}
-
-func connect(ctx context.Context, url string, connections int32) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return nil, err
-	}
-	config.MaxConns = connections
-	return pgxpool.NewWithConfig(ctx, config)
 }
 
 // timed runs write, and gives how long it took and how much WAL the server wrote

@@ -73,40 +73,25 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 
 // row is one of the things compared.
 type row struct {
-	name    string
-	figures []figure
-	note    string
-}
-
-// figure is one thing that was measured of a row.
-type figure struct {
 	name   string
-	values []float64 // one a round
+	names  []string             // of its figures, in the order in which they came
+	values map[string][]float64 // by those, one a round
 }
 
 // add adds a round's value to the row's figure with that name.
 func (r *row) add(name string, value float64) {
-	i := slices.IndexFunc(r.figures, func(f figure) bool { return f.name == name })
-	if i < 0 {
-		r.figures = append(r.figures, figure{name: name})
-		i = len(r.figures) - 1
+	if r.values == nil {
+		r.values = make(map[string][]float64)
 	}
-	r.figures[i].values = append(r.figures[i].values, value)
-}
-
-// values are those of the row's figure with that name.
-func (r *row) values(name string) []float64 {
-	for _, f := range r.figures {
-		if f.name == name {
-			return f.values
-		}
+	if r.values[name] == nil {
+		r.names = append(r.names, name)
 	}
-	return nil
+	r.values[name] = append(r.values[name], value)
 }
 
 // ratio adds a figure to r: values by others, round by round.
 func (r *row) ratio(name string, values, others []float64) {
-	for i := range min(len(values), len(others)) {
+	for i := range values {
 		r.add(name, values[i]/others[i])
 	}
 }
@@ -114,8 +99,8 @@ func (r *row) ratio(name string, values, others []float64) {
 // String is the latest of the row, for the log.
 func (r *row) String() string {
 	text := r.name
-	for _, f := range r.figures {
-		text += fmt.Sprintf("; %s: %s", f.name, number(f.values[len(f.values)-1]))
+	for _, name := range r.names {
+		text += fmt.Sprintf("; %s: %s", name, number(r.values[name][len(r.values[name])-1]))
 	}
 	return text
 }
@@ -129,10 +114,11 @@ func median(values []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-func (f figure) String() string {
-	text := number(median(f.values))
-	if len(f.values) > 1 {
-		text += fmt.Sprintf(" (%s–%s)", number(slices.Min(f.values)), number(slices.Max(f.values)))
+// summary is the median, and the least and the most where there are more.
+func summary(values []float64) string {
+	text := number(median(values))
+	if len(values) > 1 {
+		text += fmt.Sprintf(" (%s–%s)", number(slices.Min(values)), number(slices.Max(values)))
 	}
 	return text
 }
@@ -163,21 +149,21 @@ func count(n int) string { return number(float64(n)) }
 func (r *report) add(title, text string, rows []row) {
 	var columns []string
 	for _, row := range rows {
-		for _, f := range row.figures {
-			if !slices.Contains(columns, f.name) {
-				columns = append(columns, f.name)
+		for _, name := range row.names {
+			if !slices.Contains(columns, name) {
+				columns = append(columns, name)
 			}
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n## %s\n\n%s\n\n|  | %s |  |\n| --- |%s --- |\n",
+	fmt.Fprintf(&b, "\n## %s\n\n%s\n\n|  | %s |\n| --- |%s\n",
 		title, strings.TrimSpace(text), strings.Join(columns, " | "), strings.Repeat(" ---: |", len(columns)))
 	for _, row := range rows {
 		cells := make([]string, len(columns))
-		for _, f := range row.figures {
-			cells[slices.Index(columns, f.name)] = f.String()
+		for name, values := range row.values {
+			cells[slices.Index(columns, name)] = summary(values)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", row.name, strings.Join(cells, " | "), strings.TrimSpace(row.note))
+		fmt.Fprintf(&b, "| %s | %s |\n", row.name, strings.Join(cells, " | "))
 	}
 	r.tables.WriteString(b.String())
 	fmt.Fprint(r.out, b.String())

@@ -70,16 +70,13 @@ type Broker struct {
 // caller removes, and returns when it answers. ctx bounds the start alone, a download
 // included: the broker runs until Kill, or until this process ends. After an error no
 // process is left. log hears of the download.
-func Start(ctx context.Context, dir string, log *slog.Logger) (*Broker, error) {
-	b, err := start(ctx, dir, log)
-	if err != nil {
-		said, _ := os.ReadFile(filepath.Join(dir, "log"))
-		return nil, fmt.Errorf("start Apache Kafka %s in %s: %w\n%s", Version, dir, err, said[max(0, len(said)-4<<10):])
-	}
-	return b, nil
-}
-
-func start(ctx context.Context, dir string, log *slog.Logger) (*Broker, error) {
+func Start(ctx context.Context, dir string, log *slog.Logger) (b *Broker, err error) {
+	defer func() {
+		if err != nil {
+			said, _ := os.ReadFile(filepath.Join(dir, "log"))
+			err = fmt.Errorf("start Apache Kafka %s in %s: %w\n%s", Version, dir, err, said[max(0, len(said)-4<<10):])
+		}
+	}()
 	java, err := Java(ctx)
 	if err != nil {
 		return nil, err
@@ -94,7 +91,7 @@ func start(ctx context.Context, dir string, log *slog.Logger) (*Broker, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	b := &Broker{cluster: newID()}
+	b = &Broker{cluster: newID()}
 	if b.addr, err = FreeAddr(); err != nil {
 		return nil, err
 	}

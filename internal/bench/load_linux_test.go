@@ -1,0 +1,77 @@
+package main
+
+import (
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+// loadOn runs a generator against a server that does that with each request.
+func loadOn(t *testing.T, l generator, handler http.HandlerFunc) (*loaded, error) {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	l.addr = strings.TrimPrefix(server.URL, "http://")
+	request := []byte("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello")
+	l.request = func(int, time.Time) []byte { return request }
+	met, _, err := l.load(t.Context())
+	return met, err
+}
+
+// Whatever the producer acknowledges with is taken for that, and nothing else.
+func TestLoadTakes2xxAlone(t *testing.T) {
+	for status, well := range map[int]bool{200: true, 204: true, 301: false, 401: false, 503: false} {
+		l := generator{connections: 3, measured: 50 * time.Millisecond}
+		met, err := loadOn(t, l, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		if (err == nil) != well {
+			t.Errorf("status %d: error %v", status, err)
+		}
+		if well && (met.sent < 3 || len(met.latencies) != met.sent || met.acknowledged > met.sent) {
+			t.Errorf("status %d: %d sent, %d acknowledged, %d measured", status, met.sent, met.acknowledged, len(met.latencies))
+		}
+	}
+	met, err := loadOn(t, generator{connections: 1, measured: 50 * time.Millisecond}, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	if err == nil {
+		t.Errorf("a connection that ends without an answer is no error: %+v", met)
+	}
+}
+
+// Who came while the server halted has waited since then, though there was no
+// connection to send it on, and also where it was never sent.
+func TestLoadCountsFromWhenRequestsWereDue(t *testing.T) {
+	l := generator{connections: 2, rate: 1000, measured: 200 * time.Millisecond}
+	met, err := loadOn(t, l, func(http.ResponseWriter, *http.Request) { <-time.After(l.measured) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if met.unsent == 0 || len(met.latencies) != met.sent+met.unsent {
+		t.Errorf("%d in the figures, of %d that were sent and %d that were not", len(met.latencies), met.sent, met.unsent)
+	}
+	// Half of them were due before the middle, and have waited to the end at least.
+	if got, least := met.ms(.5), ms(l.measured)/4; got < least {
+		t.Errorf("half was answered within %.0f ms, want %.0f at least", got, least)
+	}
+}
+
+func TestDuePaceKeepsItsRate(t *testing.T) {
+	const rate, n = 2000, 100_000
+	start := time.Now()
+	p := &duePace{rng: rand.New(rand.NewPCG(3, 4)), rate: rate, next: start}
+	gaps, squares, last := 0.0, 0.0, start
+	for range n {
+		due := p.step()
+		gap := due.Sub(last).Seconds() * rate
+		gaps += gap
+		squares += gap * gap
+		last = due
+	}
+	mean := gaps / n
+	// As at random: the gaps spread by as much as they are long.
+	if spread := math.Sqrt(squares/n - mean*mean); math.Abs(mean-1) > .02 || math.Abs(spread-1) > .02 {
+		t.Errorf("due %.3f mean gaps apart, want 1, which spread by %.3f, want 1", mean, spread)
+	}
+}

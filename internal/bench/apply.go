@@ -172,9 +172,8 @@ func rowWrites(shares [][]tracking.Event, batch int) (n int) {
 
 const undisturbedText = "This program holds whole streams in memory, as no consumer does, and looking through them for garbage would be charged to what it measures: it collects before each run, and hardly in it (GOGC is 300)."
 
-// undisturbed keeps the garbage collector of this process from marking the streams
-// that it holds while something is measured: it collects now, and next when the heap
-// has grown fourfold. It returns what undoes that.
+// undisturbed collects this process's garbage now, and next when the heap has grown
+// fourfold. It returns what undoes that.
 func undisturbed() (undo func()) {
 	runtime.GC()
 	before := debug.SetGCPercent(300)

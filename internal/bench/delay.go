@@ -45,12 +45,11 @@ func (b *bench) delayAt(ctx context.Context, rate float64, r *row) error {
 	if err := p.ready(ctx); err != nil {
 		return err
 	}
-	g := b.group(pool, t)
-	defer g.end()
-	if err := g.join(ctx, 1); err != nil {
+	m, err := b.mailtally(ctx, "consumer", append(t.env(), "KAFKA_GROUP="+t.name, "DATABASE_URL="+b.db.URL("bench"))...)
+	if err != nil {
 		return err
 	}
-	m := g.members[0]
+	defer m.stop()
 	if err := m.ready(ctx); err != nil {
 		return err
 	}

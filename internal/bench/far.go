@@ -62,20 +62,6 @@ func (b *bench) atDistance(ctx context.Context, t *topic, delay time.Duration, m
 	u.Host = way.Addr()
 	g := b.group(pool, t)
 	g.databaseURL = u.String()
-	defer g.end()
 	defer undisturbed()() // the proxy, by what the topic's events are
-	if err := g.join(ctx, members); err != nil {
-		return err
-	}
-	first, err := g.follow(ctx, func(p progress) bool { return g.done(p) || p.events > 0 && g.shared(ctx) })
-	if err == nil && g.done(first) {
-		err = fmt.Errorf("the work was done before %d members shared it", members)
-	}
-	if err != nil {
-		return err
-	}
-	if err := g.measure(ctx, r, first, func(p progress) bool { return g.done(p) || p.at.Sub(first.at) >= long }); err != nil {
-		return err
-	}
-	return g.check(ctx, r)
+	return g.work(ctx, members, func(p progress) bool { return p.events > 0 && g.shared(ctx) }, long, r)
 }

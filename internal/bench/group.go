@@ -43,16 +43,30 @@ func (b *bench) group(pool *pgxpool.Pool, t *topic) *group {
 	return &group{b: b, pool: pool, databaseURL: b.db.URL("bench"), topic: t, name: fmt.Sprintf("bench-%d", time.Now().UnixNano())}
 }
 
-// join starts n more members.
-func (g *group) join(ctx context.Context, n int) error {
-	for range n {
+// work has so many members work the topic off, adds to r what that took from when
+// it is started until it is done or has taken so long, and checks the final rows.
+func (g *group) work(ctx context.Context, members int, started func(progress) bool, long time.Duration, r *row) error {
+	defer g.end()
+	for range members {
 		m, err := g.b.mailtally(ctx, "consumer", append(g.topic.env(), "KAFKA_GROUP="+g.name, "DATABASE_URL="+g.databaseURL)...)
 		if err != nil {
 			return err
 		}
 		g.members = append(g.members, m)
 	}
-	return nil
+	done := func(p progress) bool { return p.events >= len(g.topic.events) }
+	first, err := g.follow(ctx, func(p progress) bool { return done(p) || started(p) })
+	if err == nil && done(first) {
+		err = errors.New("the work was done before it could be measured")
+	}
+	if err == nil {
+		err = g.measure(ctx, r, first, func(p progress) bool { return done(p) || p.at.Sub(first.at) >= long })
+	}
+	if err == nil {
+		g.end()
+		err = g.check(ctx, r)
+	}
+	return err
 }
 
 // end ends all members. Their last batches are committed.
@@ -116,30 +130,14 @@ func (g *group) follow(ctx context.Context, enough func(progress) bool) (progres
 	}
 }
 
-// done is enough for all of the topic.
-func (g *group) done(p progress) bool { return p.events >= len(g.topic.events) }
-
-// drain has a group of so many members work t off into a fresh database, adds to r
-// what that took, and checks the final rows.
+// drain has a group of so many members work all of t off into a fresh database.
 func (b *bench) drain(ctx context.Context, t *topic, members int, r *row) error {
 	pool, err := b.db.fresh(ctx, 2)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	g := b.group(pool, t)
-	defer g.end()
-	if err := g.join(ctx, members); err != nil {
-		return err
-	}
-	first, err := g.follow(ctx, func(p progress) bool { return p.events > 0 })
-	if err == nil {
-		err = g.measure(ctx, r, first, g.done)
-	}
-	if err == nil {
-		err = g.check(ctx, r)
-	}
-	return err
+	return b.group(pool, t).work(ctx, members, func(p progress) bool { return p.events > 0 }, time.Hour, r)
 }
 
 const eventRate = "rate, events/s"
@@ -201,11 +199,9 @@ func (g *group) used() (times [4]float64, err error) {
 	return times, err
 }
 
-// check ends the group and compares the final rows with the topic, as of the
-// committed offsets. All events before them must be there. What lies behind them may
+// check compares the rows with the topic, as of the committed offsets. All events before them must be there. What lies behind them may
 // be, since rows are committed first: then it must be there as a whole.
 func (g *group) check(ctx context.Context, r *row) error {
-	g.end()
 	offsets, err := g.topic.committed(ctx, g.name)
 	if err != nil {
 		return err

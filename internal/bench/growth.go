@@ -46,7 +46,9 @@ func growth(ctx context.Context, b *bench) error {
 			return err
 		}
 		b.log.Info("grown", "what", r.String())
-		r.ratio("to the second", r.values[rate], rows[1].values[rate])
+	}
+	for i := range rows {
+		rows[i].ratio("to the second", rows[i].values[rate], rows[1].values[rate])
 	}
 	b.report.add(fmt.Sprintf("growth: from nothing to %d million", len(rows)*each),
 		fmt.Sprintf(growthText, len(rows)*each, undisturbedText, settingsText), rows)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -53,20 +52,6 @@ func (l *loaded) record(due, now time.Time) {
 func (l *loaded) ms(part float64) float64 {
 	slices.Sort(l.latencies)
 	return ms(l.latencies[int(part*float64(len(l.latencies)-1))])
-}
-
-// duePace is when requests are due.
-type duePace struct {
-	rng  *rand.Rand
-	rate float64
-	next time.Time
-}
-
-// step gives the time when the next request is due.
-func (p *duePace) step() time.Time {
-	due := p.next
-	p.next = due.Add(time.Duration(p.rng.ExpFloat64() / p.rate * float64(time.Second)))
-	return due
 }
 
 // load sends the load, and gives also the CPU time, in seconds, that each of these

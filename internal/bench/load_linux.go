@@ -95,15 +95,16 @@ func (s *sender) send(ctx context.Context) error {
 	start := time.Now()
 	s.from = start.Add(s.warmup)
 	s.until = s.from.Add(s.measured)
-	due := &duePace{rng: rand.New(rand.NewPCG(3, 4)), rate: s.rate, next: start}
+	rng, due := rand.New(rand.NewPCG(3, 4)), start // due is when the next request is
 	if s.rate == 0 {
-		due.next = s.until // never
+		due = s.until // never
 	}
 	for ended := false; ; {
 		now := time.Now()
 		over := !now.Before(s.until)
-		for !due.next.After(now) && due.next.Before(s.until) {
-			s.waiting = append(s.waiting, due.step())
+		for !due.After(now) && due.Before(s.until) {
+			s.waiting = append(s.waiting, due)
+			due = due.Add(time.Duration(rng.ExpFloat64() / s.rate * float64(time.Second)))
 		}
 		// The first time that it is over, what fell due in the last moment is sent.
 		for !ended && len(s.idle) > 0 && (s.rate == 0 && !over || len(s.waiting) > 0) {
@@ -117,14 +118,14 @@ func (s *sender) send(ctx context.Context) error {
 			}
 		}
 		ended = over
-		wake := due.next
+		wake := due
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case over && len(s.idle) == s.connections:
 			s.unsent = len(s.waiting)
-			for _, due := range s.waiting {
-				s.record(due, now)
+			for _, at := range s.waiting {
+				s.record(at, now)
 			}
 			return nil
 		case now.After(s.until.Add(answerTimeout)):

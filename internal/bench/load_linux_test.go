@@ -1,8 +1,6 @@
 package main
 
 import (
-	"math"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -54,24 +52,5 @@ func TestLoadCountsFromWhenRequestsWereDue(t *testing.T) {
 	// Half of them were due before the middle, and have waited to the end at least.
 	if got, least := met.ms(.5), ms(l.measured)/4; got < least {
 		t.Errorf("half was answered within %.0f ms, want %.0f at least", got, least)
-	}
-}
-
-func TestDuePaceKeepsItsRate(t *testing.T) {
-	const rate, n = 2000, 100_000
-	start := time.Now()
-	p := &duePace{rng: rand.New(rand.NewPCG(3, 4)), rate: rate, next: start}
-	gaps, squares, last := 0.0, 0.0, start
-	for range n {
-		due := p.step()
-		gap := due.Sub(last).Seconds() * rate
-		gaps += gap
-		squares += gap * gap
-		last = due
-	}
-	mean := gaps / n
-	// As at random: the gaps spread by as much as they are long.
-	if spread := math.Sqrt(squares/n - mean*mean); math.Abs(mean-1) > .02 || math.Abs(spread-1) > .02 {
-		t.Errorf("due %.3f mean gaps apart, want 1, which spread by %.3f, want 1", mean, spread)
 	}
 }

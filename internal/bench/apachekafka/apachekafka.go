@@ -9,11 +9,9 @@ package apachekafka
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -28,6 +26,9 @@ import (
 
 // Version is the broker's.
 const Version = "4.4.0"
+
+// clusterID is 16 bytes in base64. Each broker is a cluster of its own.
+const clusterID = "bWFpbHRhbGx5J3MgYmVuYw"
 
 // properties are server.properties, given the broker's address, its controller's
 // and its folder.
@@ -62,8 +63,8 @@ num.recovery.threads.per.data.dir=1
 
 // Broker is a running broker.
 type Broker struct {
-	addr, cluster string
-	process       *child.Process
+	addr    string
+	process *child.Process
 }
 
 // Start runs a broker with its data and log in dir, which is made and which the
@@ -91,7 +92,7 @@ func Start(ctx context.Context, dir string, log *slog.Logger) (b *Broker, err er
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	b = &Broker{cluster: newID()}
+	b = &Broker{}
 	if b.addr, err = FreeAddr(); err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func Start(ctx context.Context, dir string, log *slog.Logger) (b *Broker, err er
 		cmd.Dir, cmd.Env = dir, []string{"LC_ALL=C", "TZ=UTC", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
 		return cmd
 	}
-	if err := child.Run(ctx, command("kafka.tools.StorageTool", "format", "-t", b.cluster, "-c", file)); err != nil {
+	if err := child.Run(ctx, command("kafka.tools.StorageTool", "format", "-t", clusterID, "-c", file)); err != nil {
 		return nil, err
 	}
 	out, err := os.Create(filepath.Join(dir, "log"))
@@ -147,8 +148,7 @@ func (b *Broker) ready(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		// Somebody else might answer on its port.
-		if metadata, err := kadm.NewClient(client).BrokerMetadata(ctx); err == nil && metadata.Cluster == b.cluster && len(metadata.Brokers) == 1 {
+		if metadata, err := kadm.NewClient(client).BrokerMetadata(ctx); err == nil && len(metadata.Brokers) == 1 {
 			return nil
 		}
 		select {
@@ -176,18 +176,9 @@ func (b *Broker) Kill() { b.process.Kill() }
 func FreeAddr() (addr string, err error) {
 	for range 100 {
 		var l net.Listener
-		if l, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", 10_000+mathrand.IntN(22_000))); err == nil {
+		if l, err = net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000))); err == nil {
 			return l.Addr().String(), l.Close()
 		}
 	}
 	return "", fmt.Errorf("find a free port on 127.0.0.1: %w", err)
-}
-
-// newID is a cluster's: 16 bytes in base64, the first character a letter, as Kafka's
-// tool would take a dash for a flag.
-func newID() string {
-	var id [16]byte
-	rand.Read(id[:])
-	id[0] &= 0x3f
-	return base64.RawURLEncoding.EncodeToString(id[:])
 }

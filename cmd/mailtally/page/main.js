@@ -6,6 +6,7 @@ import * as format from './format.js';
 import { History } from './history.js';
 import * as pipe from './pipe.js';
 import { poll } from './poll.js';
+import * as says from './says.js';
 import { read } from './snapshot.js';
 import * as tables from './tables.js';
 import { Trail } from './trail.js';
@@ -29,7 +30,7 @@ function setText(element, text) {
 
 /** write is the text of a number, as [data-n] and [data-as] name it. */
 function write(name, as = 'count') {
-  const { counts, lag } = history.latest;
+  const { counts, lag, inFlight } = history.latest;
   const [histogram, q, seconds] = name.split('.');
   const quantile = () => history.quantile(histogram, Number(q.slice(1)) / 100, Number(seconds));
   switch (as) {
@@ -40,7 +41,7 @@ function write(name, as = 'count') {
       const [part, all] = name.split('/');
       return format.share(counts[part], counts[all]);
     }
-    default: return format.count(name === 'lag' ? lag : counts[name]);
+    default: return format.count({ lag, inFlight, ...counts }[name]);
   }
 }
 
@@ -51,10 +52,7 @@ function begin(snapshot) {
     const { part, unless } = section.dataset;
     section.hidden = !role[part] || role[unless];
   }
-  setText(find('role'), role.producer && role.consumer ? 'mailtally dev: the whole pipe in one process, with simulated webhooks unless that is turned off.'
-    : role.producer ? 'A producer: it takes webhooks and puts them into Kafka.'
-    : role.consumer ? 'A consumer: one member of the group, with its share of the partitions.'
-    : 'A process without a part in the pipe.');
+  setText(find('role'), says.whose(role));
   tables.makeLate(find('late'), role);
   tables.makePipe(find('pipe-table'), role);
   tables.makeTypes(find('types'), snapshot.counts);
@@ -118,40 +116,21 @@ function show() {
     setText(element, write(element.dataset.n, element.dataset.as));
     element.classList.toggle('zero', element.textContent === '0');
   }
-  const { counts, lag, lags } = history.latest;
+  const { lag, lags, started } = history.latest;
   const names = [...ofPart.producer, ...ofPart.consumer];
   pipe.flow(find('pipe'), Object.fromEntries(names.map((name) => [name, history.rate(name, WINDOW)])), running);
   setText(find('pipe-words'), pipe.describe(write, role));
   tables.showLags(find('lags'), lags, format.count);
-  showVerdict(counts);
-  showLate(lag);
-  showSince();
+  showVerdict(history.latest);
+  setText(find('late-note'), says.late(history.quantile(role.consumer ? 'delay' : 'publish', 0.99, WINDOW), role, lag));
+  setText(find('since'), says.since(started, Date.now() / 1000, restarted));
   for (const chart of charts) chart.draw();
 }
 
-function showVerdict(counts) {
-  const missing = counts.consumed - counts.applied - counts.duplicate - counts.dropped;
-  const [verdict, text] = !counts.consumed ? ['wait', 'None has come yet']
-    : counts.lost > 0 ? ['no', `${format.count(counts.lost)} lost`]
-    : missing !== 0 ? ['no', `${format.count(Math.abs(missing))} unaccounted for`]
-    : ['yes', 'All accounted for'];
+function showVerdict({ counts, inFlight }) {
+  const [verdict, text] = says.verdict(counts, inFlight);
   find('verdict').dataset.verdict = verdict;
   setText(find('verdict'), text);
-}
-
-function showLate(waiting) {
-  const [histogram, what] = role.consumer ? ['delay', 'events'] : ['publish', 'webhooks'];
-  setText(find('late-note'), history.quantile(histogram, 0.99, WINDOW) !== null ? `or less: 99 of 100 ${what}, last 10 s`
-    : role.consumer && waiting === null ? 'none in the last 10 s; lag not known'
-    : waiting > 0 ? `none in the last 10 s; ${format.count(waiting)} wait`
-    : 'none in the last 10 s');
-}
-
-function showSince() {
-  const { started } = history.latest;
-  if (started === undefined) return;
-  const since = `${format.clock(started * 1000)}, ${format.ago(Math.max(0, Date.now() / 1000 - started))} ago`;
-  setText(find('since'), restarted ? ` It was restarted at ${since}: totals began anew.` : ` Totals are since its start at ${since}.`);
 }
 
 function setState(state, text) {

@@ -21,11 +21,12 @@ const wanted = (name) => name === 'process_start_time_seconds' ||
  *   buckets     of each histogram, cumulative: Map of upper bound to count
  *   lags        {topic, partition, member, value} of each partition owned whose lag is known
  *   lag         their sum; null if none is known, which is not 0
+ *   inFlight    events in hand: a gauge, so none of the counts, whose fall is a restart
  *   started     when the process started, in seconds, if it says so
  *   producer, consumer   which parts of the pipe this process is
  */
 export function read(text) {
-  const s = { counts: {}, buckets: {}, lags: [], lag: null, started: undefined, producer: false, consumer: false };
+  const s = { counts: {}, buckets: {}, lags: [], lag: null, inFlight: 0, started: undefined, producer: false, consumer: false };
   const add = (value, ...names) => {
     for (const name of names) s.counts[name] = (s.counts[name] ?? 0) + value;
   };
@@ -54,6 +55,12 @@ export function read(text) {
       case 'mailtally_events_dropped_total':
         add(value, 'dropped', 'dropped.' + type, 'dropped.for.' + reason, 'deadletters');
         if (type === 'clicked') add(value, 'dropped.clicked.for.' + reason);
+        break;
+      case 'mailtally_events_refetched_total':
+        add(value, 'refetched');
+        break;
+      case 'mailtally_events_in_flight':
+        s.inFlight += value;
         break;
       case 'mailtally_first_opens_total':
         add(value, 'firstopens');

@@ -14,14 +14,13 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/mailtally/mailtally/internal/bench/child"
 )
 
 // patience is for what has to happen; it is never waited for in full.
 const patience = time.Minute
 
-// mailtally is the binary under test, built as it is shipped.
+// mailtally is the binary under test. It is built as tests are, and not as it is
+// shipped, so that all that they have compiled before is not compiled again.
 var mailtally string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -34,8 +33,8 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	mailtally = filepath.Join(dir, "mailtally")
-	build := exec.Command("go", "build", "-trimpath", "-o", mailtally, "./cmd/mailtally")
-	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	build := exec.Command("go", "build", "-o", mailtally, "./cmd/mailtally")
+	build.Dir = ".."
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "%v: %v\n%s", build, err, out)
 		return 1
@@ -56,9 +55,10 @@ func program(t *testing.T, name, debianPackage string) string {
 
 // process is a program that runs until the test ends.
 type process struct {
-	*child.Process
+	cmd    *exec.Cmd
 	name   string
-	output string // the file it writes to
+	output string        // the file it writes to
+	ended  chan struct{} // closed when it has
 }
 
 // start runs a program with that environment, and no other.
@@ -70,14 +70,16 @@ func start(t *testing.T, environ []string, path string, args ...string) *process
 		t.Fatal(err)
 	}
 	defer output.Close()
-	cmd := exec.Command(path, args...)
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}, environ...)
-	cmd.Stdout, cmd.Stderr = output, output
-	running, err := child.Start(cmd)
-	if err != nil {
+	p := &process{cmd: exec.Command(path, args...), name: name, output: output.Name(), ended: make(chan struct{})}
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}, environ...)
+	p.cmd.Stdout, p.cmd.Stderr = output, output
+	if err := p.cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", path, err)
 	}
-	p := &process{running, name, output.Name()}
+	go func() {
+		defer close(p.ended)
+		p.cmd.Wait() // how it ended, its state has
+	}()
 	t.Cleanup(func() {
 		p.stop()
 		if t.Failed() {
@@ -89,11 +91,12 @@ func start(t *testing.T, environ []string, path string, args ...string) *process
 
 // stop ends it as its operator would, and kills it if it does not end.
 func (p *process) stop() {
-	p.Signal(syscall.SIGTERM)
+	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
-	case <-p.Done():
+	case <-p.ended:
 	case <-time.After(patience):
-		p.Kill()
+		p.cmd.Process.Kill()
+		<-p.ended
 	}
 }
 
@@ -101,8 +104,8 @@ func (p *process) stop() {
 func (p *process) mustRun(t *testing.T) {
 	t.Helper()
 	select {
-	case <-p.Done():
-		t.Fatalf("%s ended: %v", p.name, p.Err())
+	case <-p.ended:
+		t.Fatalf("%s ended: %v", p.name, p.cmd.ProcessState)
 	default:
 	}
 }

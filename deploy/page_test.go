@@ -3,173 +3,210 @@ package deploy
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
-// shown is what the page shows at one moment.
-type shown struct {
-	Numbers []struct{ Name, As, Text string }
-	Lags    [][2]string // partition, and lag
-	Verdict string
-	State   string
-	Since   string
-	Words   string    // of the picture, for who does not see it
-	Drawn   []float64 // when each scrape was, the shown one last, in seconds of the page's clock
+// screenshot is what `make screenshot` sets: where the README's picture goes, after a
+// minute of traffic.
+var screenshot = flag.String("screenshot", "", "write a picture of the live page to this `file`")
+
+// The live page of a running mailtally, in Chromium: its numbers move and are those of
+// /metrics, it fits its screen, and it outlives the process that it shows. What it
+// works out of the numbers is tested beside it, in its own language.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	addr := keptAddr(t)
+	d := startDev(t, []string{"ADMIN_ADDR=" + addr}, "-rate", "200")
+	b := openBrowser(t)
+	for _, screen := range []struct {
+		width, height int64
+		scheme        string
+		ground        string
+	}{
+		{360, 740, "light", "rgb(244, 246, 248)"},
+		{1200, 900, "dark", "rgb(15, 20, 26)"},
+		{1200, 868, "light", "rgb(244, 246, 248)"},
+	} {
+		b.open(addr, screen.width, screen.height, screen.scheme)
+		b.checkNumbers(b.drawings(2))
+		if ground := evaluate[string](b, `getComputedStyle(document.body).backgroundColor`); ground != screen.ground {
+			t.Errorf("%+v: the ground is %s", screen, ground)
+		}
+		b.checkLayout()
+	}
+	if *screenshot != "" {
+		b.drawings(60)
+		shot := call(b, page.CaptureScreenshot, page.CaptureScreenshotParams{})
+		if err := os.WriteFile(*screenshot, shot.Data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+
+	if evaluate[int](b, `document.getAnimations().length`) == 0 {
+		t.Error("nothing moves in the picture while webhooks flow")
+	}
+	b.checkRole(d, "producer",
+		[]string{"How late?", "What is refused, and why?", "And the tally?", "From webhook to row", "Delay", "What leaves the pipe"},
+		[]string{"consumed", "applied", "dropped", "duplicate"})
+	b.checkRole(d, "consumer",
+		[]string{"Is every event counted?", "How late?", "And the webhooks?", "From webhook to row", "Events by type", "First opens and first clicks",
+			"Delay", "What leaves the pipe", "Lag by partition", "Dropped events, and dropped clicks", "Batches and retries"},
+		[]string{"received", "accepted", "refused", "ignored", "malformed"})
+
+	b.open(addr, 1200, 900, "light")
+	b.drawings(1)
+	b.readChart("delay", `^\d+ s ago: 99 % within .+, half within .+, in Kafka, 99 % .+, in Kafka, half .+$`)
+
+	b.serverLeaves()
+	d.stop()
+	b.until(`state.dataset.state === 'away' && /^Not reachable since \d\d:\d\d:\d\d$/.test(state.textContent)`)
+	if evaluate[int](b, `document.getAnimations().length`) != 0 {
+		t.Error("something moves in the picture while nothing is known to flow")
+	}
+	evaluate[int](b, `window.notReloaded = 1`)
+	startDev(t, []string{"ADMIN_ADDR=" + addr}, "-rate", "200")
+	b.until(`state.dataset.state === 'live' && window.notReloaded === 1`)
+	b.checkNumbers(b.drawings(2))
+	if since := evaluate[string](b, `since.textContent`); !strings.Contains(since, "restarted at") {
+		t.Errorf("the page does not tell of the restart: %q", since)
+	}
+
+	b.open(addr, 1200, 900, "light", &emulation.MediaFeature{Name: "prefers-reduced-motion", Value: "reduce"})
+	b.drawings(2)
+	if evaluate[int](b, `document.getAnimations().length`) != 0 {
+		t.Error("something moves before someone who asked for less motion")
+	}
 }
 
-func (b *browser) read() shown {
+// checkRole runs a role that joins in, whose page has its part of the pipe and says
+// where the rest is: flows that are another process's have no numbers.
+func (b *browser) checkRole(d *dev, role string, titles, elsewhere []string) {
 	b.t.Helper()
-	return evaluate[shown](b, `({
-		numbers: [...document.querySelectorAll('[data-n]')].filter((e) => !e.closest('[hidden]'))
-			.map((e) => ({ name: e.dataset.n, as: e.dataset.as || 'count', text: e.textContent })),
-		lags: [...document.querySelectorAll('.lag')].map((e) => [e.firstChild.textContent, e.lastChild.textContent]),
-		verdict: document.getElementById('verdict').textContent,
-		state: document.getElementById('state').textContent,
-		since: document.getElementById('since').textContent,
-		words: document.getElementById('pipe-words').textContent,
-		drawn,
+	var environ []string
+	for name, value := range d.environ {
+		environ = append(environ, name+"="+value)
+	}
+	p := start(b.t, append(environ, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"), mailtally, role)
+	defer p.stop()
+	b.open(p.admin(b.t), 1200, 900, "light")
+	if got := evaluate[[]string](b, `[...document.querySelectorAll('h2')].filter((e) => e.checkVisibility()).map((e) => e.textContent)`); !slices.Equal(got, titles) {
+		b.t.Errorf("a %s has %q, want %q", role, got, titles)
+	}
+	if got := evaluate[[]string](b, `[...document.querySelectorAll('#pipe .flow.elsewhere')].map((e) => e.dataset.flow)`); !slices.Equal(got, elsewhere) {
+		b.t.Errorf("a %s has another process's %q, want %q", role, got, elsewhere)
+	}
+	for name, shown := range b.drawings(1)[0].Shown {
+		if slices.Contains(elsewhere, name) {
+			b.t.Errorf("a %s shows another process's number: %s %s", role, name, shown)
+		}
+	}
+}
+
+// checkNumbers checks that each drawing is of one scrape: its totals are that scrape's
+// to the last digit, and add up. They grow from one to the next.
+func (b *browser) checkNumbers(drawings []drawing) {
+	b.t.Helper()
+	last := 0.0
+	for _, d := range drawings {
+		for name, series := range map[string]string{
+			"received":               `mailtally_webhooks_total\{`,
+			"accepted":               `mailtally_webhooks_total\{.*result="accepted"`,
+			"refused":                `mailtally_webhooks_total\{.*result="(unauthorized|too_large|unavailable)"`,
+			"malformed":              `mailtally_webhooks_total\{.*result="malformed"`,
+			"consumed":               `mailtally_events_consumed_total\{`,
+			"applied":                `mailtally_events_applied_total\{`,
+			"duplicate":              `mailtally_events_duplicate_total\{`,
+			"dropped":                `mailtally_events_dropped_total\{`,
+			"firstopens":             `mailtally_first_opens_total\b`,
+			"firstclicks":            `mailtally_first_clicks_total\b`,
+			"lag":                    `mailtally_consumer_lag\{`,
+			"applied.opened":         `mailtally_events_applied_total\{.*type="opened"`,
+			"dropped.for.bad_time":   `mailtally_events_dropped_total\{.*reason="bad_time"`,
+			"retries.for.connection": `mailtally_apply_retries_total\{.*reason="connection"`,
+		} {
+			shown, err := strconv.ParseFloat(strings.ReplaceAll(d.Shown[name], ",", ""), 64)
+			if want := sum(b.t, d.Scrape, series); err != nil || shown != want {
+				b.t.Errorf("%s is shown as %q, and is %v", name, d.Shown[name], want)
+			}
+		}
+		if partitions := strings.Count(d.Scrape, "\nmailtally_consumer_lag{"); d.Lags != partitions {
+			b.t.Errorf("the page has the lag of %d partitions, want %d", d.Lags, partitions)
+		}
+		verdict := "All accounted for" // a scrape is one moment
+		if sum(b.t, d.Scrape, `mailtally_events_consumed_total\{`) == 0 {
+			verdict = "None has come yet"
+		}
+		if d.Verdict != verdict {
+			b.t.Errorf("the verdict is %q, want %q", d.Verdict, verdict)
+		}
+		received := sum(b.t, d.Scrape, `mailtally_webhooks_total\{`)
+		if received <= last {
+			b.t.Errorf("%v webhooks were received, after %v", received, last)
+		}
+		last = received
+	}
+}
+
+// sum adds up those series of a scrape.
+func sum(t *testing.T, scrape, series string) (total float64) {
+	t.Helper()
+	for _, sample := range regexp.MustCompile(`(?m)^`+series+`.* (\S+)$`).FindAllStringSubmatch(scrape, -1) {
+		value, err := strconv.ParseFloat(sample[len(sample)-1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += value
+	}
+	return total
+}
+
+// checkLayout checks that nothing sticks out or is cut off, and that all is drawn.
+func (b *browser) checkLayout() {
+	b.t.Helper()
+	width := evaluate[int](b, `innerWidth`)
+	if wide := evaluate[int](b, `document.documentElement.scrollWidth`); wide > width {
+		b.t.Errorf("on a screen %d wide the page is %d wide", width, wide)
+	}
+	if cut := evaluate[[]string](b, `[...document.querySelectorAll('td, .big, h2, .note, .legend li, .lag, text')]
+		.filter((e) => e.checkVisibility() && (e.localName !== 'text' ? e.scrollWidth > e.clientWidth :
+			e.getBoundingClientRect().right > innerWidth || e.getBoundingClientRect().left < 0)).map((e) => e.textContent)`); len(cut) > 0 {
+		b.t.Errorf("on a screen %d wide there is no room for %q", width, cut)
+	}
+	b.until(`[...document.querySelectorAll('.chart canvas, .spark canvas')].every((canvas) => {
+		const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d', { willReadFrequently: true });
+		copy.drawImage(canvas, 0, 0);
+		return copy.getImageData(0, 0, canvas.width, canvas.height).data.some((value, i) => i % 4 === 3 && value > 200);
 	})`)
 }
 
-// drawn is the scrape that the page shows, whose numbers are those shown.
-func (b *browser) drawn(s shown) (index int, n numbers) {
+// readChart has the arrow keys read a chart to who does not see it.
+func (b *browser) readChart(id, want string) {
 	b.t.Helper()
-	index = len(s.Drawn) - 1
-	n = readNumbers(b.t, b.given()[index].Text)
-	if err := n.differs(s); err != nil {
-		b.t.Errorf("the page shows scrape %d, but %v", index, err)
+	evaluate[any](b, `document.getElementById('`+id+`').focus()`)
+	var said []string
+	for _, key := range []string{kb.Home, kb.End, kb.Escape} {
+		act(b, chromedp.KeyEvent(key))
+		said = append(said, evaluate[string](b, `document.activeElement.ariaValueText`))
 	}
-	return index, n
-}
-
-// checkClock checks the times that the page takes rates by. On a busy machine it
-// may be kept waiting between being given a scrape and taking the time.
-func (b *browser) checkClock(s shown) {
-	b.t.Helper()
-	given := b.given()
-	for i, at := range s.Drawn {
-		if off := (at - s.Drawn[0]) - (given[i].At - given[0].At); off < -2 || off > 2 {
-			b.t.Errorf("scrape %d is %.3f s off by the page's clock", i, off)
-		}
+	text := regexp.MustCompile(want)
+	if !text.MatchString(said[0]) || !text.MatchString(said[1]) || said[0] == said[1] || said[2] != "no point chosen" {
+		b.t.Errorf("%s says %q of its first point, of its last and of none", id, said)
 	}
-}
-
-// windowStart is the oldest scrape of the last seconds, half a second more at the
-// most, that none is missing after: there is none 5 seconds after another. -1 is none.
-func (s shown) windowStart(seconds float64) int {
-	last := len(s.Drawn) - 1
-	i := last
-	for i > 0 && s.Drawn[i-1] >= s.Drawn[last]-seconds-0.5 && s.Drawn[i]-s.Drawn[i-1] <= 5 {
-		i--
-	}
-	if i == last {
-		return -1
-	}
-	return i
-}
-
-// checkWindows checks the rates and the quantiles shown: each is that of the scrape
-// shown and the one that is as many seconds older as it says.
-func (b *browser) checkWindows(s shown) {
-	b.t.Helper()
-	given := b.given()
-	last := len(s.Drawn) - 1
-	to := readNumbers(b.t, given[last].Text)
-	for _, item := range s.Numbers {
-		window := 10
-		histogram, rest, _ := strings.Cut(item.Name, ".")
-		var percent int
-		if item.As == "seconds" || item.As == "size" {
-			if _, err := fmt.Sscanf(rest, "p%d.%d", &percent, &window); err != nil {
-				b.t.Fatalf("%s: %v", item.Name, err)
-			}
-		}
-		i := s.windowStart(float64(window))
-		if i < 0 {
-			b.t.Fatalf("no scrape is less than %d s older than the last of %v", window, s.Drawn)
-		}
-		from := readNumbers(b.t, given[i].Text)
-		want := item.Text
-		switch item.As {
-		case "rate":
-			want = rate(to.counts[item.Name]-from.counts[item.Name], s.Drawn[last]-s.Drawn[i])
-		case "seconds":
-			want = seconds(quantile(histogram, float64(percent)/100, from, to))
-		case "size":
-			want = commas(quantile(histogram, float64(percent)/100, from, to))
-		}
-		if item.Text != want {
-			b.t.Errorf("%s as %s is shown as %s, want %s: that of the scrapes %d and %d, %.3f s apart",
-				item.Name, item.As, item.Text, want, i, last, s.Drawn[last]-s.Drawn[i])
-		}
-	}
-}
-
-// While traffic runs, what the page shows is what one scrape says, to the last
-// digit: of a dozen seconds each.
-func TestPage_Numbers(t *testing.T) {
-	t.Parallel()
-	d := startDev(t, nil, "-rate", "200")
-	b := openPage(t, d.admin(), 1200, 900, "light")
-	b.awaitScrapes(13) // rates and quantiles look back ten seconds
-	last := -1
-	for range 5 {
-		b.awaitScrapes(1)
-		s := b.read()
-		j, n := b.drawn(s)
-		if j <= last {
-			t.Errorf("the page shows scrape %d after scrape %d", j, last)
-		}
-		last = j
-		if n.counts["received"] == 0 || n.counts["firstopens"] == 0 || n.counts["unauthorized"] == 0 {
-			t.Errorf("there is no traffic to compare: %v", n.counts)
-		}
-		b.checkWindows(s)
-		b.checkClock(s)
-		if s.Verdict != "All accounted for" { // a scrape is one moment: its counts add up
-			t.Errorf("the verdict is %q: %v", s.Verdict, n.counts)
-		}
-		for _, part := range []string{"received", "accepted", "refused", "consumed", "applied", "duplicate"} {
-			if total := commas(n.counts[part]) + " in total"; !strings.Contains(s.Words, total) {
-				t.Errorf("the picture's words lack %q, of %s: %s", total, part, s.Words)
-			}
-		}
-	}
-	body, err := get(t.Context(), "http://"+d.admin()+"/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	later := readNumbers(t, string(body))
-	for name, count := range readNumbers(t, b.given()[last].Text).counts {
-		if name != "lag" && count > later.counts[name] {
-			t.Errorf("%s was shown as %v, and is %v now", name, count, later.counts[name])
-		}
-	}
-}
-
-// legends are the values of a chart at each of its points, oldest first, as its
-// legend tells them to who presses the arrow keys.
-func (b *browser) legends(chart string) []string {
-	b.t.Helper()
-	return evaluate[[]string](b, fmt.Sprintf(`(() => {
-		const box = document.getElementById(%[1]q), legend = document.getElementById(%[1]q + '-legend');
-		const press = (key) => box.dispatchEvent(new KeyboardEvent('keydown', { key }));
-		const values = () => [...legend.querySelectorAll('b')].map((b) => b.textContent).join(' ');
-		const list = [];
-		press('Home');
-		for (let at = ''; at !== box.querySelector('.u-cursor-x').style.transform; press('ArrowRight')) {
-			at = box.querySelector('.u-cursor-x').style.transform;
-			list.push(values());
-		}
-		press('Escape');
-		return list;
-	})()`, chart))
 }
 
 // keptAddr is a free address on loopback that nobody is given in the meantime who
@@ -187,146 +224,21 @@ func keptAddr(t *testing.T) (addr string) {
 	return addr
 }
 
-// The process ends, and starts again on its address: the page says since when it is
-// away and keeps its numbers, goes on by itself, and loses nothing of its charts.
-func TestPage_Restart(t *testing.T) {
-	t.Parallel()
-	addr := keptAddr(t)
-	d := startDev(t, []string{"ADMIN_ADDR=" + addr}, "-rate", "100")
-	b := openPage(t, addr, 1200, 900, "dark")
-	b.awaitScrapes(8)
-	evaluate[int](b, `window.notReloaded = 1`)
-
-	b.serverLeaves()
-	d.stop()
-	b.until("the page says that the process is away", `document.getElementById('state').dataset.state === 'away'`)
-	s := b.read()
-	if !regexp.MustCompile(`^Not reachable since \d\d:\d\d:\d\d$`).MatchString(s.State) {
-		t.Errorf("its state is %q", s.State)
-	}
-	if height := evaluate[int](b, `document.getElementById('state').offsetHeight`); height > 36 {
-		t.Errorf("its state has no room: it is %d high", height)
-	}
-	end, was := b.drawn(s)
-	if end != len(b.given())-1 {
-		t.Errorf("while the process is away the page shows scrape %d of %d", end, len(b.given()))
-	}
-	before := b.legends("aside")
-	if len(before) < 8 {
-		t.Fatalf("the chart has %d points after 8 scrapes", len(before))
-	}
-	if moving := evaluate[int](b, `document.getAnimations().length`); moving != 0 {
-		t.Errorf("%d animations run while nothing is known to flow", moving)
-	}
-
-	startDev(t, []string{"ADMIN_ADDR=" + addr}, "-rate", "100")
-	b.until("the page goes on", `document.getElementById('state').dataset.state === 'live'`)
-	b.awaitScrapes(4)
-	s = b.read()
-	now, is := b.drawn(s)
-	if is.counts["received"] == 0 || now <= end {
-		t.Errorf("after the restart it shows scrape %d: %v", now, is.counts)
-	}
-	t.Logf("received %v before, %v after", was.counts["received"], is.counts["received"])
-	if !strings.Contains(s.Since, "restarted at") {
-		t.Errorf("it does not tell of the restart: %q", s.Since)
-	}
-	for _, item := range s.Numbers {
-		if strings.ContainsAny(item.Text, "-−") {
-			t.Errorf("%s is shown as %s", item.Name, item.Text)
-		}
-	}
-	after := b.legends("aside")
-	if len(after) <= len(before) || !slices.Equal(after[:len(before)], before) {
-		t.Errorf("the chart had\n%q before the restart, and has now\n%q", before, after)
-	}
-	for _, values := range after {
-		if strings.ContainsAny(values, "-−") {
-			t.Errorf("the chart has a negative rate: %s", values)
-		}
-	}
-	if evaluate[int](b, `window.notReloaded ?? 0`) != 1 {
-		t.Error("the page was loaded anew")
-	}
-	b.checkStill()
-}
-
 // admin is where a role that has been started serves its admin port, as it logs.
-func (p *process) admin(t *testing.T) (public, admin string) {
+func (p *process) admin(t *testing.T) (addr string) {
 	t.Helper()
 	await(t, p.name+" starts", func() error {
 		for line := range strings.Lines(p.printed()) {
 			var started struct {
 				Msg   string
-				HTTP  string `json:"http_addr"`
 				Admin string `json:"admin_addr"`
 			}
 			if json.Unmarshal([]byte(line), &started) == nil && strings.HasSuffix(started.Msg, " started") {
-				public, admin = started.HTTP, started.Admin
+				addr = started.Admin
 				return nil
 			}
 		}
-		return errors.New(p.printed())
+		return errors.New("it has not said where")
 	})
-	return public, admin
-}
-
-// joining is the environment of a role that joins in.
-func (d *dev) joining() (environ []string) {
-	for name, value := range d.environ {
-		environ = append(environ, name+"="+value)
-	}
-	return append(environ, "HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0")
-}
-
-// A producer's page has its part of the pipe and says where the rest is, and so has
-// a consumer's.
-func TestPage_Roles(t *testing.T) {
-	t.Parallel()
-	d := startDev(t, nil, "-rate", "0")
-	environ := d.joining()
-	gateway, gatewayAdmin := start(t, environ, mailtally, "producer").admin(t)
-	_, memberAdmin := start(t, environ, mailtally, "consumer").admin(t)
-	start(t, append(environ, "HTTP_ADDR="+gateway), mailtally, "simulate", "-rate", "100")
-	for _, test := range []struct {
-		role, addr, moves string
-		titles            []string
-		elsewhere         []string
-	}{
-		{"A producer", gatewayAdmin, "accepted",
-			[]string{"How late?", "What is refused, and why?", "And the tally?", "From webhook to row", "Delay", "What leaves the pipe"},
-			[]string{"consumed", "applied", "dropped", "duplicate"}},
-		{"A consumer", memberAdmin, "applied",
-			[]string{"Is every event counted?", "How late?", "And the webhooks?", "From webhook to row", "Events by type", "First opens and first clicks",
-				"Delay", "What leaves the pipe", "Lag by partition", "Dropped events, and dropped clicks", "Batches and retries"},
-			[]string{"received", "accepted", "refused", "ignored", "malformed"}},
-	} {
-		b := openPage(t, test.addr, 1200, 1400, "light")
-		await(t, test.role+" has something to show", func() error {
-			given := b.given()
-			if len(given) < 5 || readNumbers(t, given[len(given)-1].Text).counts[test.moves] == 0 {
-				return errors.New("it has not")
-			}
-			return nil
-		})
-		b.checkStill()
-		s := b.read()
-		b.drawn(s)
-		b.checkWindows(s)
-		b.checkClock(s)
-		if titles := evaluate[[]string](b, `[...document.querySelectorAll('h2')].filter((e) => e.checkVisibility()).map((e) => e.textContent)`); !slices.Equal(titles, test.titles) {
-			t.Errorf("%s has %q, want %q", test.role, titles, test.titles)
-		}
-		if role := evaluate[string](b, `document.getElementById('role').textContent`); !strings.HasPrefix(role, test.role) {
-			t.Errorf("%s says %q", test.role, role)
-		}
-		if elsewhere := evaluate[[]string](b, `[...document.querySelectorAll('#pipe .flow.elsewhere')].map((e) => e.dataset.flow)`); !slices.Equal(elsewhere, test.elsewhere) {
-			t.Errorf("%s has another process's %q, want %q", test.role, elsewhere, test.elsewhere)
-		}
-		for _, item := range s.Numbers {
-			if slices.Contains(test.elsewhere, item.Name) {
-				t.Errorf("%s shows another process's number: %s %s", test.role, item.Name, item.Text)
-			}
-		}
-	}
+	return addr
 }

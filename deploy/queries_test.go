@@ -3,105 +3,134 @@ package deploy
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/prometheus/prometheus/model/rulefmt"
 )
 
-// What dashboards, rules and the runbook ask is answered by a real Prometheus that scrapes a
-// running mailtally: whatever is asked names what exists, and gives numbers. (A
-// Grafana cannot be had here: it is the queries that are tried, not the drawing.)
+// expression is something that is asked of Prometheus.
+type expression struct {
+	where string // who asks
+	text  string // in PromQL, without Grafana's variables
+}
+
+// substitute gives Grafana's variables the values that it would: "All" for those that
+// can be chosen, and intervals that suit a Prometheus that has just started.
+var substitute = strings.NewReplacer(
+	"$__rate_interval", "10s", "$__range", "1m", "$group", ".*", "$instance", ".*")
+
+// panelExpressions are the queries of all panels and annotations.
+func panelExpressions(t *testing.T) (all []expression) {
+	t.Helper()
+	for _, d := range dashboards(t) {
+		for _, p := range d.Panels {
+			for _, q := range p.Targets {
+				all = append(all, expression{fmt.Sprintf("%s, %q, %s", d.file, p.Title, q.RefID), substitute.Replace(q.Expr)})
+			}
+		}
+		for _, a := range d.Annotations.List {
+			all = append(all, expression{fmt.Sprintf("%s, annotation %q", d.file, a.Name), substitute.Replace(a.Target.Expr)})
+		}
+	}
+	return all
+}
+
+// ruleExpressions are those of all rules, and those that the runbook has somebody ask.
+func ruleExpressions(t *testing.T) (all []expression) {
+	t.Helper()
+	for _, r := range rules(t) {
+		all = append(all, expression{"rule " + r.Record + r.Alert, r.Expr})
+	}
+	text, err := os.ReadFile(runbookFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := regexp.MustCompile(`promtool query instant \$PROMETHEUS '([^']+)'`).FindAllSubmatch(text, -1)
+	if len(asked) == 0 {
+		t.Fatalf("%s asks nothing", runbookFile)
+	}
+	for _, q := range asked {
+		all = append(all, expression{runbookFile, string(q[1])})
+	}
+	return all
+}
+
+// A selection of series, with its labels; what is joined and grouped by; a label that
+// is compared.
+var (
+	selector = regexp.MustCompile(`(?:(?:group:)?(?:mailtally|pgxpool)_[\w:]+|\b(?:up|ALERTS)\b)(?:\{[^}]*\})?`)
+	grouping = regexp.MustCompile(`\b(?:by|without|on|ignoring|group_left|group_right) *\(([\w, ]+)\)`)
+	matcher  = regexp.MustCompile(`[{,] *(\w+) *(?:=|!=|=~|!~) *"`)
+)
+
+// What dashboards, rules and the runbook ask is answered by a real Prometheus that
+// scrapes a running mailtally: whatever is asked names what exists, and gives numbers.
+// (A Grafana cannot be had here: it is the queries that are tried, not the drawing.)
 func TestQueriesAreAnswered(t *testing.T) {
 	t.Parallel()
-	panels, rules := panelExpressions(t), slices.Concat(ruleExpressions(t), runbookExpressions(t))
+	panels, others := panelExpressions(t), ruleExpressions(t)
 	d := startDev(t, nil, "-rate", "200")
 	// Targets as they are shipped, and as somebody has them who gives no group.
 	for name, labels := range map[string]string{"group": "{group: mailtally}", "no group": "{}"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := startPrometheus(t, scrapeConfig(t, d, labels))
-			t.Run("panels", func(t *testing.T) {
-				for _, e := range panels {
-					p.answers(t, e)
-				}
-			})
-			t.Run("rules", func(t *testing.T) {
-				eachRule(t, func(rule rulefmt.Rule) {
-					if rule.Record != "" {
-						p.answers(t, &expression{where: "rule " + rule.Record, text: rule.Record})
-					}
-				})
-				for _, e := range rules {
-					for _, s := range selectors(e.parsed) {
-						p.answers(t, &expression{where: e.where, text: s.String()})
-					}
-				}
-			})
-			if name != "group" {
-				return
+			for _, e := range panels {
+				p.answers(t, e)
 			}
-			t.Run("metrics", func(t *testing.T) {
-				known := exposed(t, d)
-				eachRule(t, func(rule rulefmt.Rule) { known[rule.Record] = true })
-				for _, name := range []string{"up", "ALERTS"} {
-					known[name] = true
+			asked := make(map[string]bool)
+			for _, e := range slices.Concat(panels, others) {
+				for _, s := range selector.FindAllString(e.text, -1) {
+					if !asked[s] {
+						p.answers(t, expression{e.where, s})
+					}
+					asked[s] = true
 				}
-				for _, e := range slices.Concat(panels, rules) {
-					for metric, labels := range takenForGranted(e.parsed) {
-						if !known[metric] {
-							t.Errorf("%s: there is no metric %s", e.where, metric)
-							continue
-						}
-						exist := p.labels(t, metric)
-						for _, label := range labels {
-							if !exist[label] {
-								t.Errorf("%s: %s has no label %s, it has %v", e.where, metric, label, slices.Sorted(maps.Keys(exist)))
-							}
-							if label == "job" {
-								t.Errorf("%s: depends on how a job is called", e.where)
-							}
-						}
+			}
+			for _, r := range rules(t) {
+				if r.Record != "" {
+					p.answers(t, expression{"rule " + r.Record, r.Record})
+				}
+			}
+			exist := append(p.labels(t), "group") // where there is none, all are one
+			for _, e := range slices.Concat(panels, others) {
+				for _, label := range labelsOf(e.text) {
+					if !slices.Contains(exist, label) || label == "job" { // which is called as somebody likes
+						t.Errorf("%s: depends on a label %s: %s", e.where, label, e.text)
 					}
 				}
-			})
-			t.Run("legends", func(t *testing.T) {
-				for _, d := range dashboards(t) {
-					for _, panel := range d.Panels {
-						await(t, fmt.Sprintf("%s, %q has a series for each color", d.file, panel.Title), func() error {
-							return p.coloured(t, panel)
-						})
+			}
+			for _, d := range dashboards(t) {
+				for _, panel := range d.Panels {
+					await(t, fmt.Sprintf("%s, %q has the series that it names", d.file, panel.Title), func() error {
+						return p.draws(t, panel)
+					})
+				}
+				for _, v := range d.Templating.List {
+					if v.Type != "datasource" {
+						p.offers(t, d.file, v)
 					}
 				}
-			})
-			t.Run("variables", func(t *testing.T) {
-				values := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`)
-				for _, d := range dashboards(t) {
-					for _, v := range d.Templating.List {
-						if v.Type == "datasource" {
-							continue
-						}
-						asks := values.FindStringSubmatch(substitute.Replace(v.query(t)))
-						if asks == nil {
-							t.Errorf("%s, variable %s: %q is not understood", d.file, v.Name, v.query(t))
-							continue
-						}
-						got, err := p.query(t, fmt.Sprintf(`group by (%s) (%s)`, asks[2], asks[1]))
-						if err != nil || len(got) == 0 || got[0].Metric[asks[2]] == "" {
-							t.Errorf("%s, variable %s has no values: %v %v", d.file, v.Name, got, err)
-						}
-					}
-				}
-			})
+			}
 		})
 	}
+}
+
+// labelsOf are the labels that an expression selects, groups and joins by.
+func labelsOf(expression string) (labels []string) {
+	for _, m := range matcher.FindAllStringSubmatch(expression, -1) {
+		labels = append(labels, m[1])
+	}
+	for _, g := range grouping.FindAllStringSubmatch(expression, -1) {
+		for label := range strings.SplitSeq(g[1], ",") {
+			labels = append(labels, strings.TrimSpace(label))
+		}
+	}
+	return labels
 }
 
 // scrapeConfig has Prometheus scrape dev with those labels, and follow the shipped
@@ -110,7 +139,7 @@ func scrapeConfig(t *testing.T, d *dev, labels string) string {
 	t.Helper()
 	dir := t.TempDir()
 	interval := regexp.MustCompile(`(?m)^ +interval: .*\n`)
-	for file := range ruleFiles(t) {
+	for _, file := range ruleFiles(t) {
 		text, err := os.ReadFile(file)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, filepath.Base(file)), interval.ReplaceAll(text, nil), 0o600)
@@ -133,7 +162,7 @@ scrape_configs:
 }
 
 // answers awaits numbers for an expression.
-func (p *prometheus) answers(t *testing.T, e *expression) {
+func (p *prometheus) answers(t *testing.T, e expression) {
 	t.Helper()
 	await(t, e.where, func() error {
 		got, err := p.query(t, e.text)
@@ -152,8 +181,9 @@ func (p *prometheus) answers(t *testing.T, e *expression) {
 	})
 }
 
-// coloured is whether a panel has a series of each name that it gives a color to.
-func (p *prometheus) coloured(t *testing.T, panel panel) error {
+// draws is an error where a panel's legend names a label that its series lack, or a
+// color is given to none of them.
+func (p *prometheus) draws(t *testing.T, panel panel) error {
 	label := regexp.MustCompile(`{{(\w+)}}`)
 	var names []string
 	for _, q := range panel.Targets {
@@ -162,6 +192,11 @@ func (p *prometheus) coloured(t *testing.T, panel panel) error {
 			return err
 		}
 		for _, s := range got {
+			for _, l := range label.FindAllStringSubmatch(q.LegendFormat, -1) {
+				if l[1] != "group" && s.Metric[l[1]] == "" {
+					return fmt.Errorf("a series without the %s of its legend: %v", l[1], s.Metric)
+				}
+			}
 			names = append(names, label.ReplaceAllStringFunc(q.LegendFormat, func(name string) string {
 				return s.Metric[strings.Trim(name, "{}")]
 			}))
@@ -179,36 +214,30 @@ func (p *prometheus) coloured(t *testing.T, panel panel) error {
 	return nil
 }
 
-// exposed are the names of the series in a scrape.
-func exposed(t *testing.T, d *dev) map[string]bool {
+// offers checks that there are values to choose for a dashboard's variable.
+func (p *prometheus) offers(t *testing.T, dashboard string, v variable) {
 	t.Helper()
-	text, err := get(t.Context(), "http://"+d.admin()+"/metrics")
-	if err != nil {
-		t.Fatal(err)
+	asks := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`).FindStringSubmatch(substitute.Replace(v.query(t)))
+	if asks == nil {
+		t.Errorf("%s, variable %s: %q is not understood", dashboard, v.Name, v.query(t))
+		return
 	}
-	names := make(map[string]bool)
-	for _, name := range regexp.MustCompile(`(?m)^\w+`).FindAllString(string(text), -1) {
-		names[name] = true
+	got, err := p.query(t, fmt.Sprintf(`group by (%s) (%s)`, asks[2], asks[1]))
+	if err != nil || len(got) == 0 || asks[2] != "group" && got[0].Metric[asks[2]] == "" {
+		t.Errorf("%s, variable %s has no values: %v %v", dashboard, v.Name, got, err)
 	}
-	return names
 }
 
-// labels are those that a metric's series have.
-func (p *prometheus) labels(t *testing.T, metric string) map[string]bool {
+// labels are those that any series has.
+func (p *prometheus) labels(t *testing.T) []string {
 	t.Helper()
-	body, err := get(t.Context(), "http://"+p.addr+"/api/v1/series?match[]="+url.QueryEscape(metric))
+	body, err := get(t.Context(), "http://"+p.addr+"/api/v1/labels")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var answer struct{ Data []map[string]string }
+	var answer struct{ Data []string }
 	if err := json.Unmarshal(body, &answer); err != nil {
 		t.Fatal(err)
 	}
-	names := make(map[string]bool)
-	for _, series := range answer.Data {
-		for name := range series {
-			names[name] = true
-		}
-	}
-	return names
+	return answer.Data
 }

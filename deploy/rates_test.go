@@ -186,7 +186,7 @@ func (s *sender) repeat(w simulate.Webhook) {
 		s.t.Fatal(err)
 	}
 	resp.Body.Close()
-	if resp.StatusCode != http.StatusNoContent {
+	if resp.StatusCode != http.StatusOK {
 		s.t.Fatalf("%s is answered %s", w.Body, resp.Status)
 	}
 	s.sent++

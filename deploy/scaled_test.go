@@ -5,16 +5,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"testing"
-	"time"
-
-	"github.com/prometheus/common/model"
 )
 
 // duration matches those of a rules file that say how time passes: windows,
 // offsets, intervals, and how long a condition has to last. Those that are part of
 // a condition, such as a bucket's bound, are numbers and stay.
-var duration = regexp.MustCompile(`(\[|offset |interval: |for: )(\d+[smhdw])`)
+var duration = regexp.MustCompile(`(\[|offset |interval: |for: )(\d+)([smhd])`)
 
 // scaled gives a copy of a rules file in which time passes so many times as fast,
 // and nothing else is changed: what fires after minutes fires after seconds. Each
@@ -24,11 +22,12 @@ func scaled(t *testing.T, file string, times int) string {
 	return rewritten(t, file, func(text string) string {
 		return duration.ReplaceAllStringFunc(text, func(match string) string {
 			parts := duration.FindStringSubmatch(match)
-			d, err := model.ParseDuration(parts[2])
+			n, err := strconv.Atoi(parts[2])
 			if err != nil {
 				t.Fatalf("%s: %s: %v", file, match, err)
 			}
-			return fmt.Sprintf("%s%dms", parts[1], (time.Duration(d) / time.Duration(times)).Milliseconds())
+			seconds := n * map[string]int{"s": 1, "m": 60, "h": 3600, "d": 86400}[parts[3]]
+			return fmt.Sprintf("%s%dms", parts[1], 1000*seconds/times)
 		})
 	})
 }

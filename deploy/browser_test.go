@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -25,8 +27,8 @@ type browser struct {
 	ctx context.Context
 
 	mu     sync.Mutex
-	addr   string // whose page is open
-	leaves bool   // see serverLeaves
+	addrs  []string // whose pages were opened
+	leaves bool     // see serverLeaves
 	faults []string
 }
 
@@ -92,7 +94,7 @@ func openBrowser(t *testing.T) *browser {
 func (b *browser) open(addr string, width, height int64, scheme string, features ...*emulation.MediaFeature) {
 	b.t.Helper()
 	b.mu.Lock()
-	b.addr = addr
+	b.addrs = append(b.addrs, addr)
 	b.mu.Unlock()
 	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: height, DeviceScaleFactor: 1})
 	features = append(features, &emulation.MediaFeature{Name: "prefers-color-scheme", Value: scheme})
@@ -156,7 +158,7 @@ func (b *browser) fault(text string) {
 // hear takes the browser's events; it must not wait for the browser.
 func (b *browser) hear(event any) {
 	b.mu.Lock()
-	addr, leaves := b.addr, b.leaves
+	addrs, leaves := b.addrs, b.leaves
 	b.mu.Unlock()
 	switch e := event.(type) {
 	case *runtime.EventConsoleAPICalled:
@@ -166,11 +168,11 @@ func (b *browser) hear(event any) {
 		details, _ := json.Marshal(e.ExceptionDetails)
 		b.fault(fmt.Sprintf("exception: %s", details))
 	case *log.EventEntryAdded:
-		if !leaves || e.Entry.URL != "http://"+addr+"/metrics" {
+		if !leaves || !strings.HasSuffix(e.Entry.URL, "/metrics") {
 			b.fault(fmt.Sprintf("%s: %s %s", e.Entry.Level, e.Entry.Text, e.Entry.URL))
 		}
 	case *network.EventRequestWillBeSent:
-		if u, err := url.Parse(e.Request.URL); err != nil || u.Host != addr {
+		if u, err := url.Parse(e.Request.URL); err != nil || !slices.Contains(addrs, u.Host) {
 			b.fault("it asks another host: " + e.Request.URL)
 		}
 	}

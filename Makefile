@@ -55,4 +55,4 @@ bench-full: ## measure everything at full length: an hour or two
 
 .PHONY: screenshot
 screenshot: ## make the README's picture of the live page (needs Chromium)
-	cd deploy && go test -count=1 -run '^TestPage_Screenshot$$' -args -screenshot page.png
+	cd deploy && go test -count=1 -run '^TestPage$$' -args -screenshot page.png

@@ -1,6 +1,7 @@
-// The tests of what is deployed beside the binary: dashboards, rules, the live
-// page, images. A module of its own, since they need a Prometheus, a browser and
-// other things that the product's own tests do without. `.ci/run` installs those.
+// The tests of what is deployed beside the binary: dashboards, rules, the
+// compose file, the live page. A module of its own, since they need a Prometheus, a
+// browser and other things that the product's own tests do without. `.ci/run`
+// installs those.
 module github.com/mailtally/mailtally/deploy
 
 go 1.26.7
@@ -27,6 +28,7 @@ require (
 	github.com/fergusstrange/embedded-postgres v1.34.0 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
 	github.com/go-viper/mapstructure/v2 v2.5.0 // indirect
+	github.com/gofrs/flock v0.13.2 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/lib/pq v1.10.9 // indirect
@@ -44,10 +46,6 @@ require (
 	go.uber.org/goleak v1.3.0 // indirect
 	go.yaml.in/yaml/v4 v4.0.0-rc.4 // indirect
 	golang.org/x/sync v0.24.0 // indirect
-)
-
-require (
-	github.com/gofrs/flock v0.13.2 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect

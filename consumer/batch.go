@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mailtally/mailtally/tracking"
 )
 
 // shareFrom is from how many records in hand on a batch is shared among the
@@ -16,16 +18,18 @@ const shareFrom = 2_000
 
 // batch is what one poll brought.
 type batch struct {
-	records int
-	bytes   int      // of the records' values
-	shares  []*share // one a writer, or one in all; none if the poll brought nothing
+	records  int
+	bytes    int             // of the records' values
+	consumed tracking.Counts // the records by what they say
+	shares   []*share        // one a writer, or one in all; none if the poll brought nothing
 
-	left   atomic.Int32
-	done   context.Context // ends when all shares are worked off
-	end    context.CancelFunc
+	working atomic.Int32       // shares that are not worked off
+	worked  context.Context    // ends when none is left
+	end     context.CancelFunc // of worked
+
+	before *batch // the one in the window before it, if any; nil again once this one is decided
 	decide sync.Once
-	before *batch // in hand; nil if there is none, or once this one is decided
-	taken  bool   // or else left as it is
+	taken  bool // or else left as it is
 }
 
 // share is a writer's part of a batch.
@@ -35,61 +39,38 @@ type share struct {
 	err   error // why some are not done, here or in what its writer took with it
 }
 
-// newBatch decodes records and shares them out by their keys, so that an email's
-// events of a batch are one writer's: two would wait for each other at the email's
-// row, as they do, now and then, when a batch that is shared follows one that is
-// not.
-// inHand has so many records.
-func (c *Consumer) newBatch(fetches kgo.Fetches, inHand []*batch, records int) *batch {
+// decode reads what was polled and shares it out by the records' keys, so that an
+// email's events of a batch are one writer's: two would wait for each other at the
+// email's row, as they do, now and then, when a batch that is shared follows one that
+// is not.
+func (c *Consumer) decode(fetches kgo.Fetches) *batch {
 	b := &batch{records: fetches.NumRecords()}
 	if b.records == 0 {
 		return b
 	}
-	if n := len(inHand); n > 0 {
-		b.before = inHand[n-1]
-	}
 	writers := 1
-	if records+b.records >= shareFrom {
+	if c.window.records()+b.records >= shareFrom {
 		writers = len(c.writers)
 	}
 	b.shares = make([]*share, writers)
-	b.left.Store(int32(writers))
-	b.done, b.end = context.WithCancel(context.Background())
+	b.working.Store(int32(writers))
+	b.worked, b.end = context.WithCancel(context.Background())
 	for i := range b.shares {
 		b.shares[i] = &share{batch: b, items: make([]item, 0, b.records/writers+b.records/32)}
 	}
 	keep := c.keepRecords.Load()
 	fetches.EachRecord(func(r *kgo.Record) {
+		i := c.newItem(r, keep)
+		b.bytes += i.bytes
+		b.consumed[i.typ()]++
 		s := b.shares[0]
 		if writers > 1 {
 			s = b.shares[maphash.Bytes(c.seed, r.Key)%uint64(writers)]
 		}
-		b.bytes += len(r.Value)
-		s.items = append(s.items, c.newItem(r, keep))
+		s.items = append(s.items, i)
 	})
 	return b
 }
-
-// hand gives the shares to their writers.
-func (c *Consumer) hand(b *batch) {
-	for i, s := range b.shares {
-		c.writers[i].give(s)
-	}
-}
-
-// size is that of batches: their records, and the bytes of those.
-func size(batches []*batch) (records, bytes int) {
-	for _, b := range batches {
-		records += b.records
-		bytes += b.bytes
-	}
-	return records, bytes
-}
-
-// wait returns when the batch is worked off.
-func (b *batch) wait() { <-b.done.Done() }
-
-func (b *batch) isDone() bool { return b.done.Err() != nil }
 
 // take tells whether the batch is to be worked off. The first of its writers to
 // ask decides for all, and for those before it: if a rebalance has come to wait,
@@ -104,9 +85,27 @@ func (b *batch) take(yield *atomic.Bool) bool {
 	return b.taken
 }
 
+// wait returns when the batch is worked off.
+func (b *batch) wait() { <-b.worked.Done() }
+
+// isDone tells whether the batch is worked off, and nothing of it left.
+func (b *batch) isDone() bool {
+	if b.worked.Err() == nil {
+		return false
+	}
+	for _, s := range b.shares {
+		for n := range s.items {
+			if !s.items[n].done {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // end tells the batch that the share is worked off.
 func (s *share) end() {
-	if s.batch.left.Add(-1) == 0 {
+	if s.batch.working.Add(-1) == 0 {
 		s.batch.end()
 	}
 }

@@ -7,10 +7,10 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -47,13 +47,6 @@ const (
 	defaultMaxBatch = 10_000
 	defaultWriters  = 4
 
-	// No more is polled while so many times MaxBatch are in hand, or webhooks of so
-	// many bytes, or so many batches, tiny as they may be. Of a webhook its event
-	// stays, about half a kilobyte.
-	maxInHand        = 4
-	maxBytesInHand   = 64 << 20
-	maxBatchesInHand = 256
-
 	// letGoInterval is how often a member that always has something in hand finishes
 	// it all. (kgo counts polls up to the next AllowRebalance, in 32 bits.)
 	letGoInterval = time.Hour
@@ -66,8 +59,11 @@ const (
 	// stuck.
 	batchTimeout     = 30 * time.Second
 	commitTimeout    = 10 * time.Second
-	commitRetry      = time.Second // and how long a rebalance may wait for the end of a poll
 	rebalanceTimeout = 2 * time.Minute
+
+	// commitInterval is how often the client commits what is marked, the shortest that
+	// it allows. A member that was killed leaves so much to be consumed again.
+	commitInterval = 100 * time.Millisecond
 
 	// sessionTimeout is how long a member that was killed keeps its partitions.
 	sessionTimeout = 15 * time.Second
@@ -77,22 +73,14 @@ const (
 	maxPause = 10 * time.Second
 
 	// stopTimeout bounds what a stopping member spends on what is in hand, and
-	// then on leaving its group.
-	stopTimeout       = 9 * time.Second
-	lastCommitTimeout = 2 * time.Second
-	leaveTimeout      = 3 * time.Second
-
-	// What is fetched ahead of the batches in hand: so much compressed, as it lies
-	// in Kafka, from so many brokers at once. Webhooks are several times as large
-	// when they are unpacked, so this decides how much memory a backlog takes, and
-	// bounds a poll in bytes.
-	fetchBytes          = 2 << 20
-	fetchPartitionBytes = 512 << 10
-	fetchBrokers        = 3
+	// leaveTimeout what it spends on committing its offsets and leaving its group.
+	stopTimeout  = 9 * time.Second
+	leaveTimeout = 5 * time.Second
 )
 
 // Consumer is one member of the group.
 type Consumer struct {
+	// Set by New.
 	client          *kgo.Client
 	topic           string
 	deadLetterTopic string
@@ -104,12 +92,22 @@ type Consumer struct {
 	seed            maphash.Seed // of the hash that shares keys out among writers
 	metrics         *metrics
 	log             *slog.Logger
-	assigned        *assignment
-	positions       positions
-	offsets         offsets
-	committing      sync.WaitGroup
-	database        outage
 	abort           context.CancelFunc // ends what Close would wait for
+
+	// Run's: no other goroutine touches them.
+	backoff *backoff.ExponentialBackOff           // after a failure, until something is done
+	failing map[int32]*backoff.ExponentialBackOff // of partitions whose last fetch failed
+	allowed time.Time                             // when a rebalance could come last
+
+	// Shared, each with a lock of its own.
+	window    window    // Run's, writers' and the scrape's
+	positions positions // Run's and the client's
+	lags      lags      // the client's, watchLag's and the scrape's
+	database  outage    // the writers'
+
+	// committed says that the client has committed something, and nothing went away
+	// uncommitted since.
+	committed atomic.Bool
 
 	// keepRecords is set when PostgreSQL has refused an event for good, until all in
 	// hand is finished and no such event among it: its record is wanted for the dead
@@ -131,17 +129,20 @@ func New(o Options) (*Consumer, error) {
 		providers:       make(map[string]provider.Provider),
 		store:           o.Store,
 		maxBatch:        o.MaxBatch,
+		seed:            maphash.MakeSeed(),
 		metrics:         newMetrics(o.Registerer),
 		log:             o.Logger,
-		seed:            maphash.MakeSeed(),
-		assigned:        newAssignment(o.Topic),
+		backoff:         newBackOff(),
+		failing:         make(map[int32]*backoff.ExponentialBackOff),
+		allowed:         time.Now(),
+		window:          window{now: counts{dropped: make(map[drop]int)}},
 		positions:       positions{of: make(map[int32]*position)},
-		offsets:         newOffsets(),
+		lags:            newLags(o.Topic),
 	}
+	o.Registerer.MustRegister(&c.lags, newTally(&c.window))
 	for _, p := range o.Providers {
 		c.providers[p.Name()] = p
 	}
-	o.Registerer.MustRegister(c.assigned)
 	if c.maxBatch == 0 {
 		c.maxBatch = defaultMaxBatch
 	}
@@ -150,6 +151,8 @@ func New(o Options) (*Consumer, error) {
 	}
 	base, abort := context.WithCancel(context.Background())
 	c.abort = abort
+	size := new(fetchSize)
+	all, partition := size.bytes()
 	var err error
 	c.client, err = kgo.NewClient(append(slices.Clip(o.Kafka),
 		kgo.WithContext(base),
@@ -157,18 +160,24 @@ func New(o Options) (*Consumer, error) {
 		kgo.ConsumerGroup(o.Group),
 		// A group that has never committed counts from the beginning.
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.DisableAutoCommit(),
-		kgo.BlockRebalanceOnPoll(),
+		// Only what Run has marked is committed: beside the work, not while the group
+		// waits for others to rejoin, and again where that fails.
+		kgo.AutoCommitMarks(),
+		kgo.AutoCommitInterval(commitInterval),
+		kgo.AutoCommitCallback(c.onAutoCommit),
 		kgo.SessionTimeout(sessionTimeout),
 		kgo.RebalanceTimeout(rebalanceTimeout),
-		kgo.FetchMaxBytes(fetchBytes),
-		kgo.FetchMaxPartitionBytes(fetchPartitionBytes),
-		kgo.MaxConcurrentFetches(fetchBrokers),
-		kgo.OnPartitionsCallbackBlocked(func(context.Context, *kgo.Client) { c.yield.Store(true) }),
+		kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsCallbackBlocked(c.onBlocked),
 		kgo.OnPartitionsAssigned(c.onAssigned),
-		kgo.AdjustFetchOffsetsFn(c.onOffsets),
 		kgo.OnPartitionsRevoked(c.onRevoked),
 		kgo.OnPartitionsLost(c.onLost),
+		kgo.AdjustFetchOffsetsFn(c.onFetchOffsets),
+		kgo.MaxConcurrentFetches(fetchBrokers),
+		kgo.FetchMaxBytes(all),
+		kgo.FetchMaxPartitionBytes(partition),
+		kgo.MaxDecompressBatchBytes(maxUnpackedBatch),
+		kgo.WithHooks(size),
 		// For dead letters; acks=all and idempotence are kgo's defaults.
 		kgo.ProducerBatchMaxBytes(DeadLetterMaxBytes),
 		kgo.RecordDeliveryTimeout(batchTimeout),
@@ -180,6 +189,7 @@ func New(o Options) (*Consumer, error) {
 		abort()
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
+	size.client = c.client
 	return c, nil
 }
 

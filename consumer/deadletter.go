@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -19,18 +18,18 @@ const DeadLetterMaxBytes = 2 << 20
 
 // deadLetter returns when Kafka has acknowledged a dead letter for each of items
 // that cannot be counted: the record as it was, and why and where it was dropped.
-// It is written again whenever its batch is done again. done is how many of items
-// need nothing more: all, or those before the first dead letter if it fails.
-func (c *Consumer) deadLetter(ctx context.Context, items []*item) (done int, err error) {
-	first := slices.IndexFunc(items, func(i *item) bool { return i.why != nil })
-	if first < 0 {
-		return len(items), nil
-	}
+// It is written again whenever its record is consumed again.
+func (c *Consumer) deadLetter(ctx context.Context, items []*item) error {
+	var dead []*item
 	var letters []*kgo.Record
-	for _, i := range items[first:] {
+	for _, i := range items {
 		if i.why != nil {
+			dead = append(dead, i)
 			letters = append(letters, c.letter(i))
 		}
+	}
+	if len(letters) == 0 {
+		return nil
 	}
 	results := c.client.ProduceSync(ctx, letters...)
 	for n := range results {
@@ -47,17 +46,14 @@ func (c *Consumer) deadLetter(ctx context.Context, items []*item) (done int, err
 			// The topic was deleted and made anew: kgo has to be told to forget it.
 			c.client.PurgeTopicsFromProducing(c.deadLetterTopic)
 		}
-		return first, fmt.Errorf("write %d dead letters to topic %q: %w", len(letters), c.deadLetterTopic, err)
+		return fmt.Errorf("write %d dead letters to topic %q: %w", len(letters), c.deadLetterTopic, err)
 	}
-	for _, i := range items[first:] {
-		if i.why == nil {
-			continue
-		}
-		c.metrics.countDropped(i.why)
+	for _, i := range dead {
+		c.window.dropped(i)
 		c.log.Info("event dropped to the dead-letter topic", "group", c.group, "reason", string(i.why.Reason), "type", i.why.Type.String(),
 			"topic", i.record.Topic, "partition", i.partition, "offset", i.offset)
 	}
-	return len(items), nil
+	return nil
 }
 
 // letter is the dead letter of an item: its record as it was, and why and where it was

@@ -19,7 +19,7 @@ type item struct {
 	event            tracking.Event
 	why              *tracking.DropError // nil for an event
 	received         time.Time
-	done             bool // counted and committed, or its dead letter acknowledged
+	done             bool // PostgreSQL has committed it, or Kafka acknowledged its dead letter
 }
 
 // newItem reads what a record says. The record of an event is let go, unless
@@ -43,6 +43,14 @@ func (c *Consumer) newItem(r *kgo.Record, keep bool) item {
 		i.record = nil
 	}
 	return i
+}
+
+// typ is the event's type; 0 where it was dropped before that was known.
+func (i *item) typ() tracking.Type {
+	if i.why != nil {
+		return i.why.Type
+	}
+	return i.event.Type
 }
 
 // before tells whether i comes before j in their partition. After an unclean

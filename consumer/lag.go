@@ -3,7 +3,6 @@ package consumer
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -11,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 const (
@@ -26,19 +24,19 @@ const (
 	noPartition = -1
 )
 
-// assignment is the partitions that a member owns, and the collector of their lag.
+// lags are those of the partitions that a member owns, and their collector.
 //
 // A series is there while this member owns the partition, so that over the group
 // each has one, and while it is fresh: when Kafka has not answered for lagFresh the
 // number would say that all is well, or no worse than it was, for as long as Kafka
 // is away. Exporters of the lag do the same: they show what they could ask for.
-type assignment struct {
+type lags struct {
 	topic string
 	desc  *prometheus.Desc
 	added chan struct{} // has one when partitions have come whose lag is not known
 
-	mu         sync.Mutex
-	partitions map[int32]lag
+	mu sync.Mutex
+	of map[int32]lag // each partition owned
 }
 
 // lag is that of one partition; the zero value is none.
@@ -47,72 +45,53 @@ type lag struct {
 	at      time.Time
 }
 
-func newAssignment(topic string) *assignment {
-	return &assignment{
+func newLags(topic string) lags {
+	return lags{
 		topic: topic,
 		desc: prometheus.NewDesc("mailtally_consumer_lag",
 			"Records of a partition that the group has not committed yet, those that retention has removed apart. It is shown by the member that owns the partition; there is none while Kafka does not answer it.",
 			[]string{"topic", "partition"}, nil),
-		added:      make(chan struct{}, 1),
-		partitions: make(map[int32]lag),
+		added: make(chan struct{}, 1),
+		of:    make(map[int32]lag),
 	}
 }
 
 // Describe implements [prometheus.Collector].
-func (a *assignment) Describe(to chan<- *prometheus.Desc) { to <- a.desc }
+func (l *lags) Describe(to chan<- *prometheus.Desc) { to <- l.desc }
 
 // Collect implements [prometheus.Collector].
-func (a *assignment) Collect(to chan<- prometheus.Metric) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for p, l := range a.partitions {
-		if time.Since(l.at) < lagFresh {
-			to <- prometheus.MustNewConstMetric(a.desc, prometheus.GaugeValue, float64(l.records), a.topic, strconv.Itoa(int(p)))
+func (l *lags) Collect(to chan<- prometheus.Metric) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p, lag := range l.of {
+		if time.Since(lag.at) < lagFresh {
+			to <- prometheus.MustNewConstMetric(l.desc, prometheus.GaugeValue, float64(lag.records), l.topic, strconv.Itoa(int(p)))
 		}
 	}
 }
 
-func (c *Consumer) onAssigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
-	if len(added[c.topic]) == 0 {
-		return
+// add takes in partitions that have come, and returns how many are owned now.
+func (l *lags) add(partitions []int32) (owned int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range partitions {
+		l.of[p] = lag{}
 	}
-	c.assigned.mu.Lock()
-	for _, p := range added[c.topic] {
-		c.assigned.partitions[p] = lag{}
-	}
-	owned := len(c.assigned.partitions)
-	c.assigned.mu.Unlock()
 	select {
-	case c.assigned.added <- struct{}{}:
+	case l.added <- struct{}{}:
 	default: // it has one
 	}
-	c.log.Info("partitions assigned", "group", c.group, "topic", c.topic, "partitions", sorted(added[c.topic]), "owned", owned)
+	return len(l.of)
 }
 
-func (c *Consumer) onRevoked(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
-	if owned, some := c.unassign(gone[c.topic]); some {
-		c.log.Info("partitions revoked", "group", c.group, "topic", c.topic, "partitions", sorted(gone[c.topic]), "owned", owned)
-	}
-}
-
-func (c *Consumer) onLost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
-	if owned, some := c.unassign(gone[c.topic]); some {
-		c.log.Warn("partitions lost: the member is out of its group, and joins it anew", "group", c.group, "topic", c.topic, "partitions", sorted(gone[c.topic]), "owned", owned)
-	}
-}
-
-func sorted(partitions []int32) []int32 { return slices.Sorted(slices.Values(partitions)) }
-
-// unassign forgets partitions. some says that there were any, and owned how many
-// are left.
-func (c *Consumer) unassign(partitions []int32) (owned int, some bool) {
-	c.offsets.drop(partitions)
-	c.assigned.mu.Lock()
-	defer c.assigned.mu.Unlock()
+// remove forgets partitions that have gone, and returns how many are left.
+func (l *lags) remove(partitions []int32) (owned int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, p := range partitions {
-		delete(c.assigned.partitions, p)
+		delete(l.of, p)
 	}
-	return len(c.assigned.partitions), len(partitions) > 0
+	return len(l.of)
 }
 
 // watchLag keeps the lag until ctx ends. The function it returns waits for that.
@@ -124,7 +103,7 @@ func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
 		for {
 			c.measureLag(ctx)
 			select {
-			case <-c.assigned.added:
+			case <-c.lags.added:
 			case <-ticker.C:
 			case <-ctx.Done():
 				return
@@ -159,9 +138,9 @@ func (c *Consumer) measureLag(ctx context.Context) {
 		c.log.Warn("topic does not exist: nothing can be consumed until mailtally migrate makes it", "topic", c.topic)
 	}
 	now := time.Now()
-	c.assigned.mu.Lock()
-	defer c.assigned.mu.Unlock()
-	for p := range c.assigned.partitions {
+	c.lags.mu.Lock()
+	defer c.lags.mu.Unlock()
+	for p := range c.lags.of {
 		start, ok := starts.Lookup(c.topic, p)
 		end, ok2 := ends.Lookup(c.topic, p)
 		at, ok3 := committed.Lookup(c.topic, p)
@@ -172,6 +151,6 @@ func (c *Consumer) measureLag(ctx context.Context) {
 		if ok3 && at.At > from && at.At <= end.Offset {
 			from = at.At
 		}
-		c.assigned.partitions[p] = lag{max(0, end.Offset-from), now}
+		c.lags.of[p] = lag{max(0, end.Offset-from), now}
 	}
 }

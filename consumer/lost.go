@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"context"
 	"slices"
 	"sync"
 
@@ -42,18 +41,17 @@ type position struct {
 // gap is the offsets from one to the next that is there.
 type gap struct{ from, to int64 }
 
-// onOffsets notes the committed offsets of partitions that come to this member.
-// Those that have none are as they were given.
-func (c *Consumer) onOffsets(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
-	c.positions.mu.Lock()
-	defer c.positions.mu.Unlock()
-	for p, offset := range offsets[c.topic] {
-		delete(c.positions.of, p)
+// begin notes the committed offsets of partitions that come to the member. Those that
+// have none are as they were given.
+func (p *positions) begin(committed map[int32]kgo.Offset) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n, offset := range committed {
+		delete(p.of, n)
 		if at := offset.EpochOffset().Offset; at >= 0 {
-			c.positions.of[p] = &position{next: at}
+			p.of[n] = &position{next: at}
 		}
 	}
-	return offsets, nil
 }
 
 // findLost moves on by what was polled.
@@ -94,10 +92,10 @@ func (p *positions) advance(f kgo.FetchPartition) (begins int64) {
 
 // rewind goes back to offsets that will be fetched again. What was found to be
 // missing behind them will be found again, perhaps with more.
-func (p *positions) rewind(offsets map[int32]kgo.EpochOffset) {
+func (p *positions) rewind(to offsets) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for n, to := range offsets {
+	for n, to := range to {
 		if at := p.of[n]; at != nil {
 			at.next = to.Offset
 			at.lost = slices.DeleteFunc(at.lost, func(g gap) bool { return g.to > to.Offset })
@@ -105,33 +103,30 @@ func (p *positions) rewind(offsets map[int32]kgo.EpochOffset) {
 	}
 }
 
-// committed forgets, and returns, what is lost for good of each partition, now that
-// the group stands behind these records.
-func (p *positions) committed(through map[int32]*kgo.Record) map[int32][]gap {
+// committed forgets, and returns, what is lost of a partition for good, now that the
+// group stands at an offset.
+func (p *positions) committed(partition int32, offset int64) (lost []gap) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	lost := make(map[int32][]gap)
-	for n, r := range through {
-		if at := p.of[n]; at != nil {
-			at.lost = slices.DeleteFunc(at.lost, func(g gap) bool {
-				isBehind := g.to <= r.Offset+1
-				if isBehind {
-					lost[n] = append(lost[n], g)
-				}
-				return isBehind
-			})
-		}
+	at := p.of[partition]
+	if at == nil {
+		return nil
 	}
+	at.lost = slices.DeleteFunc(at.lost, func(g gap) bool {
+		isBehind := g.to <= offset
+		if isBehind {
+			lost = append(lost, g)
+		}
+		return isBehind
+	})
 	return lost
 }
 
 // countLost counts and logs what is lost for good.
-func (c *Consumer) countLost(lost map[int32][]gap) {
-	for n, gaps := range lost {
-		for _, g := range gaps {
-			c.metrics.lost.Add(float64(g.to - g.from))
-			c.log.Error("records lost: Kafka's retention removed them before the group had consumed them; raise the topic's retention above the longest time that the group may be away, and have the provider send these webhooks again if it can",
-				"topic", c.topic, "partition", n, "offset", g.from, "records", g.to-g.from, "group", c.group)
-		}
+func (c *Consumer) countLost(partition int32, lost []gap) {
+	for _, g := range lost {
+		c.metrics.lost.Add(float64(g.to - g.from))
+		c.log.Error("records lost: Kafka's retention removed them before the group had consumed them; raise the topic's retention above the longest time that the group may be away, and have the provider send these webhooks again if it can",
+			"topic", c.topic, "partition", partition, "offset", g.from, "records", g.to-g.from, "group", c.group)
 	}
 }

@@ -151,8 +151,8 @@ func TestLost_WhileAMemberWaits(t *testing.T) {
 	s.committed()
 	m.stop()
 	s.reconciled(m)
-	if lost, consumed := sum(t, "mailtally_records_lost_total", m), sum(t, "mailtally_events_consumed_total", m); lost != 6 || consumed != 4 {
-		t.Errorf("%d lost and %d consumed of 10, want 6 and 4", lost, consumed)
+	if lost, applied := sum(t, "mailtally_records_lost_total", m), sum(t, "mailtally_events_applied_total", m); lost != 6 || applied != 4 {
+		t.Errorf("%d lost and %d applied of 10, want 6 and 4", lost, applied)
 	}
 }
 
@@ -221,8 +221,8 @@ func TestLost_BehindABatchThatIsFetchedAgain(t *testing.T) {
 	s.committed()
 	m.stop()
 	s.reconciled(m)
-	if lost, consumed := sum(t, "mailtally_records_lost_total", m), sum(t, "mailtally_events_consumed_total", m); lost != 17 || consumed != 3 || loggedLost(t, m) != 17 {
-		t.Errorf("%d lost and %d consumed of 20, want 17 and 3: %q", lost, consumed, lostLines(m))
+	if lost, applied := sum(t, "mailtally_records_lost_total", m), sum(t, "mailtally_events_applied_total", m); lost != 17 || applied != 3 || loggedLost(t, m) != 17 {
+		t.Errorf("%d lost and %d applied of 20, want 17 and 3: %q", lost, applied, lostLines(m))
 	}
 }
 

@@ -9,11 +9,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// metrics count what PostgreSQL has committed and the dead letters that Kafka has
-// acknowledged. A batch that fails before counts nothing; what is consumed again
-// after that comes out as duplicates. All series exist from the start.
+// metrics are those beside the tally. All series exist from the start.
 type metrics struct {
-	*tally
 	lost                       prometheus.Counter
 	applyDuration, batchEvents prometheus.Histogram
 	delay                      prometheus.Histogram
@@ -53,7 +50,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		})
 	}
 	m := &metrics{
-		tally: newTally(),
 		lost: with.NewCounter(prometheus.CounterOpts{
 			Name: "mailtally_records_lost_total",
 			Help: "Records that Kafka's retention removed before the group had consumed them: those webhooks are counted nowhere. It should be 0 for ever; the log has topic, partition and offsets. Of a group whose committed offsets have expired it cannot be told, and is 0: the log warns of no committed offset.",
@@ -69,24 +65,23 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Batches that were not applied and are tried again, by reason. Nothing is lost by it, but the events wait.",
 		}, []string{"reason"}),
 	}
-	reg.MustRegister(m.tally)
 	for _, reason := range append(tracking.RetryReasons(), retryDeadLetter) {
 		m.retries.WithLabelValues(reason)
 	}
 	return m
 }
 
-// countApplied counts the events of items, which PostgreSQL has committed.
-func (m *metrics) countApplied(items []*item, result tracking.Result, took time.Duration) {
+// observeApplied observes a transaction that PostgreSQL has committed, and how long ago
+// the webhooks of its events were received.
+func (m *metrics) observeApplied(items []*item, took time.Duration) {
 	now := time.Now()
-	var consumed tracking.Counts
+	events := 0
 	for _, i := range items {
 		if i.why == nil {
-			consumed[i.event.Type]++
+			events++
 			m.delay.Observe(max(0, now.Sub(i.received).Seconds()))
 		}
 	}
-	m.countEvents(consumed, result)
 	m.applyDuration.Observe(took.Seconds())
-	m.batchEvents.Observe(float64(consumed.Sum()))
+	m.batchEvents.Observe(float64(events))
 }

@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -69,6 +70,8 @@ func TestMetrics_ExistFromTheStart(t *testing.T) {
 		"mailtally_events_applied_total":   types,
 		"mailtally_events_duplicate_total": types,
 		"mailtally_events_dropped_total":   types * len(tracking.Reasons()),
+		"mailtally_events_refetched_total": 1,
+		"mailtally_events_in_flight":       1,
 		"mailtally_first_opens_total":      1,
 		"mailtally_first_clicks_total":     1,
 		"mailtally_records_lost_total":     1,
@@ -84,7 +87,7 @@ func TestMetrics_ExistFromTheStart(t *testing.T) {
 		}
 		delete(want, family.GetName())
 		for _, series := range family.GetMetric() {
-			if n := series.GetCounter().GetValue() + float64(series.GetHistogram().GetSampleCount()); n != 0 {
+			if n := series.GetCounter().GetValue() + series.GetGauge().GetValue() + float64(series.GetHistogram().GetSampleCount()); n != 0 {
 				t.Errorf("%s begins with %v", family.GetName(), n)
 			}
 			if family.GetType() == dto.MetricType_COUNTER && series.GetCounter().GetCreatedTimestamp() == nil {
@@ -102,8 +105,9 @@ func TestMetrics_ExistFromTheStart(t *testing.T) {
 	}
 }
 
-// In every single scrape consumed = applied + duplicate + dropped, whatever goes on
-// meanwhile: small batches by several writers, repeats, dead letters.
+// In every single scrape consumed = applied + duplicate + dropped + refetched + in
+// flight, whatever goes on meanwhile: small batches by several writers, repeats, dead
+// letters, failures.
 func TestMetrics_EveryScrapeAddsUp(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -125,8 +129,15 @@ func TestMetrics_EveryScrapeAddsUp(t *testing.T) {
 	if err := s.client.Flush(s.ctx); err != nil {
 		t.Fatal(err)
 	}
-	m := s.start(&tracking.Store{Pool: s.pool}, func(o *consumer.Options) { o.MaxBatch = 20 })
-	moving, last := 0, -1
+	real := &tracking.Store{Pool: s.pool}
+	var calls atomic.Int32
+	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
+		if n := calls.Add(1); n == 10 || n == 20 {
+			return tracking.Result{}, errors.New("a fault that passes")
+		}
+		return real.Apply(ctx, events)
+	}), func(o *consumer.Options) { o.MaxBatch = 20 })
+	moving, inFlight, last := 0, 0, -1
 	for last < len(records) {
 		families, err := m.reg.Gather()
 		if err != nil {
@@ -135,16 +146,20 @@ func TestMetrics_EveryScrapeAddsUp(t *testing.T) {
 		n := make(map[string]int)
 		for _, family := range families {
 			for _, series := range family.GetMetric() {
-				n[strings.TrimSuffix(strings.TrimPrefix(family.GetName(), "mailtally_"), "_total")] += int(series.GetCounter().GetValue())
+				n[strings.TrimSuffix(strings.TrimPrefix(family.GetName(), "mailtally_"), "_total")] += int(series.GetCounter().GetValue() + series.GetGauge().GetValue())
 			}
 		}
-		if n["events_consumed"] != n["events_applied"]+n["events_duplicate"]+n["events_dropped"] {
+		done := n["events_applied"] + n["events_duplicate"] + n["events_dropped"]
+		if n["events_consumed"] != done+n["events_refetched"]+n["events_in_flight"] {
 			t.Fatalf("a scrape does not add up: %v", n)
 		}
-		if n["events_consumed"] > last {
+		if n["events_in_flight"] > 0 {
+			inFlight++
+		}
+		if done > last {
 			moving++
 		}
-		last = n["events_consumed"]
+		last = done
 		if s.ctx.Err() != nil {
 			t.Fatalf("%d of %d consumed: %s", last, len(records), m.logs)
 		}
@@ -152,8 +167,9 @@ func TestMetrics_EveryScrapeAddsUp(t *testing.T) {
 	s.committed()
 	m.stop()
 	s.reconciled(m)
-	if moving < 50 {
-		t.Errorf("%d scrapes while the numbers moved: the test does not test", moving)
+	if moving < 50 || inFlight == 0 || sum(t, "mailtally_events_refetched_total", m) == 0 {
+		t.Errorf("%d scrapes while the numbers moved, %d with events in flight, %d refetched: the test does not test",
+			moving, inFlight, sum(t, "mailtally_events_refetched_total", m))
 	}
 }
 
@@ -203,10 +219,13 @@ func TestMetrics_ByTypeAndReason(t *testing.T) {
 	}
 	wantDropped, consumed := make(map[string]int), make(map[string]int)
 	for key, r := range dropped {
-		records = append(records, r)
+		if r != poison {
+			records = append(records, r)
+		}
 		wantDropped[key] = 1
 		consumed[strings.Fields(key)[1]]++
 	}
+	consumed["clicked"]++ // the poison, once more for its dead letter
 	for _, counts := range []map[string]int{applied, duplicate} {
 		for typ, n := range counts {
 			consumed[typ] += n
@@ -215,9 +234,12 @@ func TestMetrics_ByTypeAndReason(t *testing.T) {
 	s.produce(append(records, repeats...)...)
 	m := s.start(&tracking.Store{Pool: s.pool})
 	s.committed()
+	s.produce(poison)
+	s.committed()
 	m.stop()
 	for name, want := range map[string]map[string]int{
 		"mailtally_events_consumed_total":  consumed,
+		"mailtally_events_refetched_total": {"": 1},
 		"mailtally_events_applied_total":   applied,
 		"mailtally_events_duplicate_total": duplicate,
 		"mailtally_events_dropped_total":   wantDropped,

@@ -106,9 +106,9 @@ func (w *writer) work(ctx context.Context, shares []*share) {
 	}
 }
 
-// workOff works items off from the front, in the order that loses nothing:
-// PostgreSQL commits, then Kafka acknowledges the dead letters, and then they are
-// marked as done. An error stops it.
+// workOff works items off from the front: PostgreSQL commits the events, which are
+// done then, and Kafka acknowledges the dead letters of the others, which are done
+// then. An error stops it.
 //
 // All are taken at once if possible. Where PostgreSQL refuses a row for good, or
 // takes too long, they are taken in halves: until the row is alone, which makes
@@ -133,11 +133,7 @@ func (w *writer) workOff(ctx context.Context, items []*item) error {
 		case err != nil:
 			return err
 		}
-		dead, err := w.deadLetter(ctx, items[:n])
-		for i := range items[:dead] {
-			items[i].done = true
-		}
-		if err != nil {
+		if err := w.deadLetter(ctx, items[:n]); err != nil {
 			w.metrics.retries.WithLabelValues(retryDeadLetter).Inc()
 			return err
 		}
@@ -179,7 +175,8 @@ func (w *writer) apply(ctx context.Context, items []*item) (alone bool, err erro
 	var refusal *tracking.RefusedError
 	switch {
 	case err == nil:
-		w.metrics.countApplied(items, result, time.Since(start))
+		w.window.applied(items, result)
+		w.metrics.observeApplied(items, time.Since(start))
 		w.databaseAnswered()
 	case errors.As(err, &refusal) && len(events) == 1 && last.record != nil:
 		last.why = &tracking.DropError{Reason: tracking.Refused, Type: events[0].Type, Detail: refusal.Detail()}

@@ -1,0 +1,105 @@
+package consumer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	// What is fetched ahead of the window: from so many brokers at once, so many bytes
+	// each. A request says how many it wants as they lie in Kafka, compressed; how many
+	// that are unpacked is known of what came before. (Kafka sends a whole batch where
+	// that is larger. mailtally's own producer makes none above 1 MiB, unpacked.)
+	fetchBrokers    = 3
+	fetchUnpacked   = 8 << 20
+	maxFetchBytes   = 2 << 20
+	minFetchBytes   = 64 << 10
+	firstRatio      = 50 // until something has come
+	fetchPartitions = 4  // that may have a part in an answer which is full
+
+	// maxUnpackedBatch is the most that a single batch of Kafka's, of 1 MiB by default,
+	// may hold, whoever wrote it.
+	maxUnpackedBatch = 64 << 20
+
+	// recordOverhead is what a record takes beside its bytes.
+	recordOverhead = 400
+)
+
+// fetchSize has fetches ask for as much as comes to fetchUnpacked. It is a hook of the
+// client.
+type fetchSize struct {
+	client *kgo.Client // set before anything is fetched
+
+	mu    sync.Mutex
+	ratio float64 // of unpacked to compressed: the greatest of late; 0 before any
+}
+
+// OnFetchBatchRead implements [kgo.HookFetchBatchRead].
+func (f *fetchSize) OnFetchBatchRead(_ kgo.BrokerMetadata, _ string, _ int32, m kgo.FetchBatchMetrics) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	const forget = .99 // of the difference, a batch
+	ratio := float64(m.UncompressedBytes+m.NumRecords*recordOverhead) / float64(max(1, m.CompressedBytes))
+	f.ratio = max(ratio, f.ratio*forget)
+	f.client.UpdateFetchMaxBytes(f.bytes())
+}
+
+// bytes is how many a fetch asks for, and of a single partition.
+func (f *fetchSize) bytes() (all, partition int32) {
+	n := int32(min(max(fetchUnpacked/cmp.Or(f.ratio, firstRatio), minFetchBytes), maxFetchBytes))
+	return n, n / fetchPartitions
+}
+
+// pauseFailing lets partitions whose fetches fail wait for a while, each for itself: a
+// batch that is corrupt, say. The others go on. It returns the errors that are not of
+// one partition, which Run waits for.
+func (c *Consumer) pauseFailing(fetches kgo.Fetches) error {
+	var errs []error
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+		var tooLarge *kgo.ErrDecompressTooLarge
+		switch {
+		case f.Err == nil:
+			if len(f.Records) > 0 {
+				delete(c.failing, f.Partition)
+			}
+		case errors.Is(f.Err, context.Canceled), errors.Is(f.Err, context.DeadlineExceeded): // the poll was to wait no longer
+		case f.Topic == "": // of the group
+			errs = append(errs, f.Err)
+		case f.Partition < 0, errors.Is(f.Err, kerr.UnknownTopicID): // of the topic
+			errs = append(errs, fmt.Errorf("fetch from topic %q: %w", f.Topic, f.Err))
+		case errors.As(f.Err, &tooLarge): // the client does not fetch from it any more
+			c.log.Error("partition stands still: a batch unpacks to more than a member has memory for; move the group behind it with kafka-consumer-groups, or have it written anew",
+				"group", c.group, "topic", f.Topic, "partition", f.Partition, "offset", tooLarge.Offset, "error", f.Err)
+		default:
+			c.pausePartition(f.Topic, f.Partition, f.Err)
+		}
+	})
+	return errors.Join(errs...)
+}
+
+func (c *Consumer) pausePartition(topic string, partition int32, err error) {
+	if c.failing[partition] == nil {
+		c.failing[partition] = newBackOff()
+	}
+	wait := c.failing[partition].NextBackOff()
+	c.log.Warn("partition pausing: its fetch failed, the others go on",
+		"group", c.group, "topic", topic, "partition", partition, "error", err, "retry_in", wait.Round(time.Millisecond).String())
+	one := map[string][]int32{topic: {partition}}
+	c.client.PauseFetchPartitions(one)
+	time.AfterFunc(wait, func() { c.client.ResumeFetchPartitions(one) })
+}
+
+// newBackOff begins with half a second and grows by half, up to maxPause; each ± 50 %.
+func newBackOff() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.MaxInterval = maxPause
+	return b
+}

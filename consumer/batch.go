@@ -19,7 +19,7 @@ const shareFrom = 2_000
 // batch is what one poll brought.
 type batch struct {
 	records  int
-	bytes    int             // of the records' values
+	held     int             // bytes of memory, about
 	consumed tracking.Counts // the records by what they say
 	shares   []*share        // one a writer, or one in all; none if the poll brought nothing
 
@@ -61,7 +61,7 @@ func (c *Consumer) decode(fetches kgo.Fetches) *batch {
 	keep := c.keepRecords.Load()
 	fetches.EachRecord(func(r *kgo.Record) {
 		i := c.newItem(r, keep)
-		b.bytes += i.bytes
+		b.held += i.held()
 		b.consumed[i.typ()]++
 		s := b.shares[0]
 		if writers > 1 {

@@ -15,7 +15,7 @@ type item struct {
 	partition, epoch int32
 	offset           int64
 	record           *kgo.Record // nil once it is decoded, if it need not be kept
-	bytes            int         // of the record's value
+	bytes            int         // of the record's value, which may be let go
 	event            tracking.Event
 	why              *tracking.DropError // nil for an event
 	received         time.Time
@@ -43,6 +43,22 @@ func (c *Consumer) newItem(r *kgo.Record, keep bool) item {
 		i.record = nil
 	}
 	return i
+}
+
+// What an item, and a record, take in memory beside their bytes.
+const (
+	itemOverhead   = 400
+	recordOverhead = 400
+)
+
+// held is about how many bytes of memory the item takes.
+func (i *item) held() int {
+	e := &i.event
+	n := itemOverhead + len(e.EventID) + len(e.ProviderEmailID) + len(e.Link) + len(e.UserAgent) + len(e.Reason) + len(e.Message)
+	if i.record != nil {
+		n += recordOverhead + i.bytes
+	}
+	return n
 }
 
 // typ is the event's type; 0 where it was dropped before that was known.

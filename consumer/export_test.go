@@ -16,3 +16,28 @@ func (c *Consumer) FoundLost() (records int64) {
 	}
 	return records
 }
+
+// LoseOne makes away with an event that waits for its writer, if there is one.
+func (c *Consumer) LoseOne() (lost bool) {
+	return c.inject(func(items []item) []item { return items[:len(items)-1] })
+}
+
+// DoubleOne has a writer take an event that waits for it twice, if there is one.
+func (c *Consumer) DoubleOne() (doubled bool) {
+	return c.inject(func(items []item) []item { return append(items, items[len(items)-1]) })
+}
+
+// inject changes the share that a writer would take next, if one waits.
+func (c *Consumer) inject(defect func([]item) []item) bool {
+	for _, w := range c.writers {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if len(w.waiting) > 0 {
+			c.window.mu.Lock()
+			defer c.window.mu.Unlock()
+			w.waiting[0].items = defect(w.waiting[0].items)
+			return true
+		}
+	}
+	return false
+}

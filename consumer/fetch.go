@@ -19,7 +19,7 @@ const (
 	// that are unpacked is known of what came before. (Kafka sends a whole batch where
 	// that is larger. mailtally's own producer makes none above 1 MiB, unpacked.)
 	fetchBrokers    = 3
-	fetchUnpacked   = 8 << 20
+	fetchUnpacked   = 16 << 20
 	maxFetchBytes   = 2 << 20
 	minFetchBytes   = 64 << 10
 	firstRatio      = 50 // until something has come
@@ -28,9 +28,6 @@ const (
 	// maxUnpackedBatch is the most that a single batch of Kafka's, of 1 MiB by default,
 	// may hold, whoever wrote it.
 	maxUnpackedBatch = 64 << 20
-
-	// recordOverhead is what a record takes beside its bytes.
-	recordOverhead = 400
 )
 
 // fetchSize has fetches ask for as much as comes to fetchUnpacked. It is a hook of the

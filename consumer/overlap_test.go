@@ -42,18 +42,22 @@ func (s *system) backlog(n int) []*kgo.Record {
 func TestI6_CommitOrderOfOverlappingBatches(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	records := s.backlog(20_000)
+	records := []*kgo.Record{webhook(uuid.New(), tracking.Opened, 20_000)} // a batch of its own
+	s.produce(records...)
 	var mu sync.Mutex
 	applied := make(map[string]bool) // event ids
 	violations, commits, calls := 0, 0, 0
-	running, overlaps := 0, 0 // batches being applied, and commits meanwhile
+	running, overlaps := 0, 0 // transactions that go on, and commits meanwhile
+	first, produced, second, overlap := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
 	s.broker.Cluster.ControlKey(int16(kmsg.OffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		s.broker.Cluster.KeepControl()
 		mu.Lock()
 		defer mu.Unlock()
 		commits++
 		if running > 0 {
-			overlaps++
+			if overlaps++; overlaps == 1 {
+				close(overlap)
+			}
 		}
 		for _, p := range request.(*kmsg.OffsetCommitRequest).Topics[0].Partitions {
 			for _, r := range records {
@@ -68,11 +72,20 @@ func TestI6_CommitOrderOfOverlappingBatches(t *testing.T) {
 	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
 		mu.Lock()
 		calls++
-		fail := calls%6 == 2
+		call := calls
 		running++
 		mu.Unlock()
 		defer func() { mu.Lock(); running--; mu.Unlock() }()
-		if fail {
+		// The second transaction goes on until the first one's offset is committed.
+		switch {
+		case call == 1:
+			close(first)
+			<-second
+		case call == 2:
+			<-produced
+			close(second)
+			<-overlap
+		case call%6 == 0:
 			return tracking.Result{}, errors.New("a fault that passes")
 		}
 		result, err := real.Apply(ctx, events)
@@ -85,6 +98,12 @@ func TestI6_CommitOrderOfOverlappingBatches(t *testing.T) {
 		}
 		return result, err
 	}), overlapping)
+	<-first
+	backlog := s.backlog(20_000)
+	mu.Lock()
+	records = append(records, backlog...)
+	mu.Unlock()
+	close(produced)
 	s.committed()
 	m.stop()
 	mu.Lock()

@@ -11,9 +11,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// No more is polled while the window holds so many times MaxBatch records, or records
-// whose values have so many bytes, or so many batches, tiny as they may be. The values
-// themselves are let go once they are decoded, so it takes less memory than that.
+// No more is polled while the window has so many times MaxBatch records, or takes so
+// many bytes of memory, or has so many batches, tiny as they may be.
 const (
 	maxWindowRecords = 4 // times MaxBatch
 	maxWindowBytes   = 32 << 20
@@ -189,11 +188,11 @@ func (w *window) oldest() *batch { return w.batches[0] }
 
 // isFull tells whether no more is to be polled, in batches of up to maxBatch records.
 func (w *window) isFull(maxBatch int) bool {
-	bytes := 0
+	held := 0
 	for _, b := range w.batches {
-		bytes += b.bytes
+		held += b.held
 	}
-	return w.records() >= maxWindowRecords*maxBatch || bytes >= maxWindowBytes || len(w.batches) >= maxWindowBatches
+	return w.records() >= maxWindowRecords*maxBatch || held >= maxWindowBytes || len(w.batches) >= maxWindowBatches
 }
 
 // records is how many there are.

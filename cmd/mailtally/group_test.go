@@ -124,7 +124,8 @@ func TestGroup_TakeoverAndReconciliation(t *testing.T) {
 		same("distinct events in the history", len(got), len(want)),
 		same("applied", n("mailtally_events_applied_total"), len(want)),
 		same("consumed", n("mailtally_events_consumed_total"),
-			n("mailtally_events_applied_total")+n("mailtally_events_duplicate_total")+n("mailtally_events_dropped_total")),
+			n("mailtally_events_applied_total")+n("mailtally_events_duplicate_total")+n("mailtally_events_dropped_total")+
+				n("mailtally_events_refetched_total")+n("mailtally_events_in_flight")),
 		same("records in the topic", int(records(t, brokers, "email-events")), accepted),
 		same("first opens", n("mailtally_first_opens_total"), count("SELECT count(*) FROM mailtally.email WHERE opened_at IS NOT NULL")),
 		same("first clicks", n("mailtally_first_clicks_total"), count("SELECT count(*) FROM mailtally.email WHERE clicked_at IS NOT NULL")),

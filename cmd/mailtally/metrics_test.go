@@ -23,6 +23,8 @@ var contract = map[string]map[string]string{
 		"mailtally_events_applied_total":   "COUNTER type",
 		"mailtally_events_duplicate_total": "COUNTER type",
 		"mailtally_events_dropped_total":   "COUNTER reason type",
+		"mailtally_events_refetched_total": "COUNTER",
+		"mailtally_events_in_flight":       "GAUGE",
 		"mailtally_first_opens_total":      "COUNTER",
 		"mailtally_first_clicks_total":     "COUNTER",
 		"mailtally_records_lost_total":     "COUNTER",

@@ -1,0 +1,118 @@
+package consumer_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"hash/crc32"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// produceGzip writes a batch that says that it holds one record, in compressed.
+func (s *system) produceGzip(partition int32, compressed []byte) (offset int64) {
+	s.t.Helper()
+	now := time.Now().UnixMilli()
+	batch := kmsg.RecordBatch{
+		Length: int32(49 + len(compressed)), PartitionLeaderEpoch: -1, Magic: 2, Attributes: 1, // gzip
+		FirstTimestamp: now, MaxTimestamp: now, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
+		NumRecords: 1, Records: compressed,
+	}
+	const checked = 21 // what the checksum covers begins here
+	batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[checked:], crc32.MakeTable(crc32.Castagnoli)))
+	request := kmsg.NewPtrProduceRequest()
+	request.Acks, request.TimeoutMillis = -1, 10_000
+	of := kmsg.NewProduceRequestTopic()
+	of.Topic, of.TopicID = topic, s.broker.Cluster.TopicInfo(topic).TopicID
+	in := kmsg.NewProduceRequestTopicPartition()
+	in.Partition, in.Records = partition, batch.AppendTo(nil)
+	of.Partitions = append(of.Partitions, in)
+	request.Topics = append(request.Topics, of)
+	response, err := request.RequestWith(s.ctx, s.client)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	result := response.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(result.ErrorCode); err != nil {
+		s.t.Fatal(err)
+	}
+	return result.BaseOffset
+}
+
+// elsewhere produces n opens in other partitions.
+func (s *system) elsewhere(partition int32, n int) {
+	s.t.Helper()
+	for sent := 0; sent < n; {
+		if s.opens(uuid.New(), sent, 1) != partition {
+			sent++
+		}
+	}
+}
+
+// A batch that nobody can read holds up its own partition, not the member; and not for
+// longer than it is there.
+func TestFetch_CorruptBatchHoldsUpItsPartition(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	m := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	email := uuid.New()
+	p := s.opens(email, 0, 1)
+	s.committed()
+	corrupt := s.produceGzip(p, []byte("no gzip"))
+	s.opens(email, 1, 1)
+	s.until("the member to try twice", func() bool { return strings.Count(m.logs.String(), "partition pausing") >= 2 })
+	before := sum(t, "mailtally_events_applied_total", m)
+	for n := range 20 { // one after the other: each would wait for a member that pauses
+		s.elsewhere(p, 1)
+		s.until("the others to be applied", func() bool { return sum(t, "mailtally_events_applied_total", m) > before+n })
+	}
+	if strings.Contains(m.logs.String(), `msg="pausing`) {
+		t.Errorf("the member paused: %s", m.logs)
+	}
+	if at := s.broker.Cluster.GroupInfo(group).Commits[topic][p].Offset; at != corrupt {
+		t.Errorf("committed %d of the partition, want %d", at, corrupt)
+	}
+	s.remove(p, corrupt+1)
+	s.committed()
+	m.stop()
+	s.reconciled(m)
+	if n := s.number("SELECT open_count FROM mailtally.email WHERE id = $1", email); n != 2 {
+		t.Errorf("open_count is %d, want 2", n)
+	}
+}
+
+// A batch that unpacks to more than a member takes is told of, and stops its partition
+// alone.
+func TestFetch_BatchUnpacksToTooMuch(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	m := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	p := s.opens(uuid.New(), 0, 1)
+	s.committed()
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	for range 65 {
+		if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.produceGzip(p, packed.Bytes())
+	s.until("the member to tell", func() bool { return strings.Contains(m.logs.String(), "partition stands still") })
+	before := sum(t, "mailtally_events_applied_total", m)
+	s.elsewhere(p, 1)
+	s.until("the others to be applied", func() bool { return sum(t, "mailtally_events_applied_total", m) > before })
+	m.stop()
+	s.reconciled(m)
+	if n := s.uncommitted(); n != 1 {
+		t.Errorf("%d records uncommitted, want the batch", n)
+	}
+}

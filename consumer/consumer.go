@@ -151,7 +151,7 @@ func New(o Options) (*Consumer, error) {
 	}
 	base, abort := context.WithCancel(context.Background())
 	c.abort = abort
-	size := new(fetchSize)
+	size := newFetchSize()
 	all, partition := size.bytes()
 	var err error
 	c.client, err = kgo.NewClient(append(slices.Clip(o.Kafka),

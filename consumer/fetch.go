@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,44 +13,54 @@ import (
 )
 
 const (
-	// What is fetched ahead of the window: from so many brokers at once, so many bytes
-	// each. A request says how many it wants as they lie in Kafka, compressed; how many
-	// that are unpacked is known of what came before. (Kafka sends a whole batch where
-	// that is larger. mailtally's own producer makes none above 1 MiB, unpacked.)
-	fetchBrokers    = 3
-	fetchUnpacked   = 16 << 20
+	// fetchAhead is how many bytes are fetched ahead of the window, unpacked, from all
+	// brokers together. (Kafka sends a whole batch where that is larger. mailtally's own
+	// producer makes none above 1 MiB, unpacked.)
+	fetchAhead = 16 << 20
+
+	// A request asks for so many bytes as they lie in Kafka, compressed, of which so
+	// many partitions may have a part; and so many brokers are asked at once.
 	maxFetchBytes   = 2 << 20
 	minFetchBytes   = 64 << 10
-	firstRatio      = 50 // until something has come
-	fetchPartitions = 4  // that may have a part in an answer which is full
+	fetchPartitions = 4
+	fetchBrokers    = 3
 
-	// maxUnpackedBatch is the most that a single batch of Kafka's, of 1 MiB by default,
-	// may hold, whoever wrote it.
+	// maxUnpackedBatch is the most that a single batch of Kafka's may hold, which has
+	// 1 MiB by default as it lies there, whoever wrote it.
 	maxUnpackedBatch = 64 << 20
 )
 
-// fetchSize has fetches ask for as much as comes to fetchUnpacked. It is a hook of the
-// client.
+// fetchSize has fetches ask for as much as comes to fetchAhead once it is unpacked, by
+// what came of late. It is a hook of the client.
 type fetchSize struct {
 	client *kgo.Client // set before anything is fetched
 
-	mu    sync.Mutex
-	ratio float64 // of unpacked to compressed: the greatest of late; 0 before any
+	mu      sync.Mutex
+	ratio   float64            // of unpacked to compressed: the greatest of late
+	brokers map[int32]struct{} // that have sent something
 }
 
+// newFetchSize expects much of little, until something has come.
+func newFetchSize() *fetchSize { return &fetchSize{ratio: 50, brokers: make(map[int32]struct{})} }
+
 // OnFetchBatchRead implements [kgo.HookFetchBatchRead].
-func (f *fetchSize) OnFetchBatchRead(_ kgo.BrokerMetadata, _ string, _ int32, m kgo.FetchBatchMetrics) {
+func (f *fetchSize) OnFetchBatchRead(broker kgo.BrokerMetadata, _ string, _ int32, m kgo.FetchBatchMetrics) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	const forget = .99 // of the difference, a batch
 	ratio := float64(m.UncompressedBytes+m.NumRecords*recordOverhead) / float64(max(1, m.CompressedBytes))
-	f.ratio = max(ratio, f.ratio*forget)
+	if len(f.brokers) > 0 {
+		const forget = .01 // of it, a batch
+		ratio = max(ratio, f.ratio*(1-forget))
+	}
+	f.ratio = ratio
+	f.brokers[broker.NodeID] = struct{}{}
 	f.client.UpdateFetchMaxBytes(f.bytes())
 }
 
 // bytes is how many a fetch asks for, and of a single partition.
 func (f *fetchSize) bytes() (all, partition int32) {
-	n := int32(min(max(fetchUnpacked/cmp.Or(f.ratio, firstRatio), minFetchBytes), maxFetchBytes))
+	brokers := min(max(1, len(f.brokers)), fetchBrokers)
+	n := int32(min(max(fetchAhead/float64(brokers)/f.ratio, minFetchBytes), maxFetchBytes))
 	return n, n / fetchPartitions
 }
 

@@ -165,15 +165,17 @@ func TestConsumer_LargeWebhooksGoInSmallTransactions(t *testing.T) {
 		r.Value = append(r.Value, strings.Repeat(" ", size-len(r.Value))...)
 		s.produce(r)
 	}
-	real := &tracking.Store{Pool: s.pool}
+	store, _, release := held(&tracking.Store{Pool: s.pool})
 	var mu sync.Mutex
 	most := 0
 	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
 		mu.Lock()
 		most = max(most, len(events))
 		mu.Unlock()
-		return real.Apply(ctx, events)
+		return store.Apply(ctx, events)
 	}))
+	s.until("all to wait for the first transaction", func() bool { return sum(t, "mailtally_events_in_flight", m) == n })
+	close(release)
 	s.committed()
 	m.stop()
 	s.reconciled(m)

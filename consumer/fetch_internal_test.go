@@ -1,0 +1,38 @@
+package consumer
+
+import (
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// However webhooks are compressed, and however many brokers they come from, what is
+// asked for comes to no more than fetchAhead.
+func TestFetchSize(t *testing.T) {
+	t.Parallel()
+	client, err := kgo.NewClient()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	for _, ratio := range []int{1, 4, 12, 50} {
+		f := newFetchSize()
+		f.client = client
+		for broker := range int32(5) {
+			f.OnFetchBatchRead(kgo.BrokerMetadata{NodeID: broker}, "t", 0, kgo.FetchBatchMetrics{NumRecords: 100, UncompressedBytes: 60_000, CompressedBytes: 100_000 / ratio})
+			all, partition := f.bytes()
+			if ahead := int(all) * ratio * min(int(broker)+1, fetchBrokers); ahead > fetchAhead || all < minFetchBytes || all > maxFetchBytes || partition > all {
+				t.Errorf("%d:1 from %d brokers: %d bytes a fetch, %d of a partition: %d MiB unpacked", ratio, broker+1, all, partition, ahead>>20)
+			}
+		}
+		// What is new is not believed to stay, and what is gone is forgotten.
+		f.OnFetchBatchRead(kgo.BrokerMetadata{}, "t", 0, kgo.FetchBatchMetrics{NumRecords: 1, UncompressedBytes: 99_600, CompressedBytes: 1_000})
+		least, _ := f.bytes()
+		for range 1000 {
+			f.OnFetchBatchRead(kgo.BrokerMetadata{}, "t", 0, kgo.FetchBatchMetrics{NumRecords: 1, UncompressedBytes: 99_600, CompressedBytes: 100_000})
+		}
+		if most, _ := f.bytes(); least >= maxFetchBytes || most != maxFetchBytes {
+			t.Errorf("%d bytes after a batch of 100:1, %d after many of 1:1", least, most)
+		}
+	}
+}

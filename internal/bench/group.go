@@ -24,6 +24,8 @@ const (
 
 	// standstill is how long a group may commit nothing before the run is given up.
 	standstill = time.Minute
+
+	eventRate = "rate, events/s"
 )
 
 const timingText = "The time is from the first committed events to the last, as the group's committed offsets tell, which are asked for ten times a second, and more often in the end: an offset is committed after its rows. CPU time is that of all processes of each part in between, resident a member's peak since it began. The final rows are checked. One run before these is not measured: the broker's Java compiles."
@@ -139,8 +141,6 @@ func (b *bench) drain(ctx context.Context, t *topic, members int, r *row) error 
 	defer pool.Close()
 	return b.group(pool, t).work(ctx, members, func(p progress) bool { return p.events > 0 }, time.Hour, r)
 }
-
-const eventRate = "rate, events/s"
 
 // measure adds to r what the group does between from, which is now, and when it is
 // enough.

@@ -15,8 +15,6 @@ A sender of a million emails a day from its first one on: 3.2 events an email, d
 
 The pauses in which the next million is made are not in the time, and the server goes on in them with checkpoints and autovacuum. It is a fresh one, whose first WAL segments are new files, which makes the figures of the first 8 GB of WAL worse. %s`
 
-const million = 1_000_000
-
 // growthPace makes 3.2 million deliveries a day.
 var growthPace = pace{27 * time.Millisecond, 9.6e6, 3.2e6, 22.4e6}
 
@@ -66,7 +64,7 @@ type grower struct {
 	pool   *pgxpool.Pool
 	source *streamer
 	want   tallies
-	events int // so far
+	events float64 // so far
 }
 
 // grow applies so many millions of the stream, and adds to r what that took.
@@ -76,7 +74,7 @@ func (g *grower) grow(ctx context.Context, r *row, millions int) error {
 	var logged float64
 	writes := 0
 	for range millions {
-		events := make([]tracking.Event, million)
+		events := make([]tracking.Event, 1_000_000)
 		for i := range events {
 			a := g.source.next()
 			events[i] = a.delivered()
@@ -101,14 +99,14 @@ func (g *grower) grow(ctx context.Context, r *row, millions int) error {
 	if err := g.pool.QueryRow(ctx, ourSizes).Scan(&bytes[0], &bytes[1], &bytes[2], &bytes[3]); err != nil {
 		return err
 	}
-	n := float64(millions * million)
-	g.events += millions * million
+	n := float64(millions) * 1e6
+	g.events += n
 	r.add(rate, n/took.Seconds())
 	r.add(wal, logged/n)
 	for i, name := range []string{"tally", "its index", "history", "its index of clicks"} {
-		r.add(name+", bytes/event", bytes[i]/float64(g.events))
+		r.add(name+", bytes/event", bytes[i]/g.events)
 	}
-	r.add("disk, bytes/event", (bytes[0]+bytes[1]+bytes[2]+bytes[3])/float64(g.events))
+	r.add("disk, bytes/event", (bytes[0]+bytes[1]+bytes[2]+bytes[3])/g.events)
 	r.add(folded, n/float64(writes))
 	return nil
 }

@@ -29,7 +29,6 @@ func hot(ctx context.Context, b *bench) error {
 	id := h.fresh()
 	one := func() func() uuid.UUID { return func() uuid.UUID { return id } }
 	fresh := func() func() uuid.UUID { id := h.fresh(); return func() uuid.UUID { return id } }
-	many := func() func() uuid.UUID { return h.fresh }
 	singles, batches := pick(b, 100, 300), pick(b, 10, 15)
 
 	var rows []row
@@ -46,7 +45,7 @@ func hot(ctx context.Context, b *bench) error {
 			// Each kind names whose the events of a batch are.
 			err := h.inTurns(ctx, &r, singles, 1, []string{"its event, ms", "a first event, ms"}, one, fresh)
 			if err == nil {
-				err = h.inTurns(ctx, &r, batches, 1_000, []string{"its 1,000, ms", "a first 1,000, ms", "of 1,000 emails, ms"}, one, fresh, many)
+				err = h.inTurns(ctx, &r, batches, 1_000, []string{"its 1,000, ms", "a first 1,000, ms", "of 1,000 emails, ms"}, one, fresh, func() func() uuid.UUID { return h.fresh })
 			}
 			if err != nil {
 				return err

@@ -31,7 +31,7 @@ func (b *bench) startKafka(ctx context.Context, dir string, options []kgo.Opt) (
 	if err != nil {
 		return nil, err
 	}
-	b.report.version("Apache Kafka " + apachekafka.Version)
+	b.report.versions = append(b.report.versions, "Apache Kafka "+apachekafka.Version)
 	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(broker.Addr()))...)
 	if err != nil {
 		broker.Kill()

@@ -46,7 +46,7 @@ func (b *bench) startPostgres(ctx context.Context, dir string, more map[string]s
 		d.stop()
 		return nil, err
 	}
-	b.report.version("PostgreSQL " + version)
+	b.report.versions = append(b.report.versions, "PostgreSQL "+version)
 	return d, nil
 }
 

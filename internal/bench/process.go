@@ -85,8 +85,6 @@ func (p *process) wait(ctx context.Context, what string, is func(context.Context
 	for !is(ctx) {
 		select {
 		case <-tick.C:
-		case <-p.Done():
-			return fmt.Errorf("wait until %s: it ended: %s", what, p.tail())
 		case <-ctx.Done():
 			return fmt.Errorf("wait until %s: %w: %s", what, ctx.Err(), p.tail())
 		}
@@ -133,10 +131,7 @@ func (p *process) metric(ctx context.Context, name string, total *float64) error
 
 // tail is the end of what the process said.
 func (p *process) tail() string {
-	text, err := os.ReadFile(p.log)
-	if err != nil {
-		return err.Error()
-	}
+	text, _ := os.ReadFile(p.log)
 	return string(text[max(0, len(text)-2000):])
 }
 

@@ -169,18 +169,12 @@ func (r *report) add(title, text string, rows []row) {
 	fmt.Fprint(r.out, b.String())
 }
 
-// version notes which version of something was measured.
-func (r *report) version(version string) {
-	if !slices.Contains(r.versions, version) {
-		r.versions = append(r.versions, version)
-	}
-}
-
 // write writes results.md into dir.
 func (r *report) write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	text := r.head + " " + strings.Join(r.versions, ", ") + ".\n" + r.tables.String()
+	versions := slices.Compact(slices.Sorted(slices.Values(r.versions))) // of each part's servers
+	text := r.head + " " + strings.Join(versions, ", ") + ".\n" + r.tables.String()
 	return os.WriteFile(filepath.Join(dir, "results.md"), []byte(text), 0o644)
 }

@@ -25,8 +25,7 @@ import (
 // seconds at a few thousand events a second. An email is delivered 2,000 to
 // 30,000 deliveries after it is sent, and opened up to a million later. So a
 // batch of 5,000 changes a row for 1.1 events, one of 20,000 for 1.4, as in a
-// real day's traffic. (Package simulate, whose traffic is to be looked at, keeps
-// an email's events within a few thousand.)
+// real day's traffic.
 func stream(n int, now time.Time) []tracking.Event {
 	s := newStreamer(streamPace, now.Add(-time.Hour))
 	s.most = n

@@ -60,25 +60,20 @@ func (p *process) prepared(events []tracking.Event) func(int, time.Time) []byte 
 		all = appendWebhook(all, p.addr, &events[i], now)
 		starts = append(starts, len(all))
 	}
-	return func(i int, _ time.Time) []byte {
-		i %= len(events)
-		return all[starts[i]:starts[i+1]]
-	}
+	return func(i int, _ time.Time) []byte { return all[starts[i%len(events)]:starts[i%len(events)+1]] }
 }
 
 // due gives webhooks that are written when they are due, which is also the event's
 // time: of its first delivery, if it has more.
 func (p *process) due(events []tracking.Event) func(int, time.Time) []byte {
-	first := make(map[string]int, len(events))
+	first := make(map[string]time.Time, len(events))
 	var request []byte
 	return func(i int, due time.Time) []byte {
 		e := &events[i]
-		e.OccurredAt = due
-		if f, repeated := first[e.EventID]; repeated {
-			e.OccurredAt = events[f].OccurredAt
-		} else {
-			first[e.EventID] = i
+		if first[e.EventID].IsZero() {
+			first[e.EventID] = due
 		}
+		e.OccurredAt = first[e.EventID]
 		request = appendWebhook(request[:0], p.addr, e, due)
 		return request
 	}

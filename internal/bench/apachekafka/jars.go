@@ -17,10 +17,6 @@ import (
 //go:embed pom.xml
 var pom []byte
 
-// copyJars is the Maven goal, with the plugin's version, so that it does the
-// same everywhere.
-const copyJars = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
-
 // Jars returns the folder with the jars that a pom names, which Maven fills the
 // first time. It is in the user's cache, and called name and by what is in it:
 // another pom is another folder. It is there whole or not at all.
@@ -59,7 +55,8 @@ func fetch(ctx context.Context, home string, pom []byte, log *slog.Logger) error
 		return err
 	}
 	log.InfoContext(ctx, "fetching jars from Maven Central", "to", home)
-	if err := child.Run(ctx, exec.Command(mvn, "-q", "-B", "-f", file, copyJars, "-DincludeScope=runtime", "-DoutputDirectory="+tmp)); err != nil {
+	const goal = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+	if err := child.Run(ctx, exec.Command(mvn, "-q", "-B", "-f", file, goal, "-DincludeScope=runtime", "-DoutputDirectory="+tmp)); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, home); err != nil && !os.IsExist(err) { // another process's are as good

@@ -1,5 +1,5 @@
-// The benchmarks are a module of their own: the product depends on none of the
-// things that it is measured beside.
+// The benchmarks are a module of their own: their tests need a JDK and Maven, which
+// the product's do without.
 module github.com/mailtally/mailtally/internal/bench
 
 go 1.26.0

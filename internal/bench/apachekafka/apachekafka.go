@@ -78,11 +78,14 @@ func Start(ctx context.Context, dir string, log *slog.Logger) (b *Broker, err er
 			err = fmt.Errorf("start Apache Kafka %s in %s: %w\n%s", Version, dir, err, said[max(0, len(said)-4<<10):])
 		}
 	}()
-	java, err := Java(ctx)
-	if err != nil {
-		return nil, err
+	java := "java"
+	if home := os.Getenv("JAVA_HOME"); home != "" { // as for Maven
+		java = filepath.Join(home, "bin", "java")
 	}
-	jars, err := Jars(ctx, "apache-kafka-"+Version, pom, log)
+	if java, err = exec.LookPath(java); err != nil {
+		return nil, fmt.Errorf("%w: install a JDK 17 or newer, or set JAVA_HOME", err)
+	}
+	jars, err := jars(ctx, log)
 	if err != nil {
 		return nil, err
 	}

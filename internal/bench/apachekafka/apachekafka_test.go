@@ -82,7 +82,7 @@ func TestFailedFetch(t *testing.T) {
 	bin, home := t.TempDir(), filepath.Join(t.TempDir(), "jars")
 	writeProgram(t, filepath.Join(bin, "mvn"), "echo no such jar; exit 3")
 	t.Setenv("PATH", bin)
-	err := fetch(t.Context(), home, pom, slog.New(slog.DiscardHandler))
+	err := fetch(t.Context(), home, slog.New(slog.DiscardHandler))
 	if err == nil || !strings.Contains(err.Error(), "no such jar") {
 		t.Errorf("error %v, want Maven's words", err)
 	}

@@ -17,27 +17,27 @@ import (
 //go:embed pom.xml
 var pom []byte
 
-// Jars returns the folder with the jars that a pom names, which Maven fills the
-// first time. It is in the user's cache, and called name and by what is in it:
-// another pom is another folder. It is there whole or not at all.
-func Jars(ctx context.Context, name string, pom []byte, log *slog.Logger) (string, error) {
+// jars returns the folder with the broker's jars, which Maven fills the first time.
+// It is in the user's cache, and called by what is in it: another pom is another
+// folder. It is there whole or not at all.
+func jars(ctx context.Context, log *slog.Logger) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find a folder to keep the jars of %s in: %w", name, err)
+		return "", fmt.Errorf("find a folder to keep the jars in: %w", err)
 	}
 	sum := sha256.Sum256(pom)
-	home := filepath.Join(cache, "mailtally", name+"-"+hex.EncodeToString(sum[:4]))
+	home := filepath.Join(cache, "mailtally", "apache-kafka-"+Version+"-"+hex.EncodeToString(sum[:4]))
 	if _, err := os.Stat(home); err == nil {
 		return home, nil
 	}
-	if err := fetch(ctx, home, pom, log); err != nil {
-		return "", fmt.Errorf("fetch the jars of %s into %s: %w", name, home, err)
+	if err := fetch(ctx, home, log); err != nil {
+		return "", fmt.Errorf("fetch the jars into %s: %w", home, err)
 	}
 	return home, nil
 }
 
 // fetch makes the folder home.
-func fetch(ctx context.Context, home string, pom []byte, log *slog.Logger) error {
+func fetch(ctx context.Context, home string, log *slog.Logger) error {
 	mvn, err := exec.LookPath("mvn")
 	if err != nil {
 		return fmt.Errorf("%w: install Maven", err)
@@ -63,18 +63,4 @@ func fetch(ctx context.Context, home string, pom []byte, log *slog.Logger) error
 		return err
 	}
 	return nil
-}
-
-// Java returns the program java: that of JAVA_HOME if it is set, as for Maven, or
-// else the one that the shell finds.
-func Java(context.Context) (string, error) {
-	java := "java"
-	if home := os.Getenv("JAVA_HOME"); home != "" {
-		java = filepath.Join(home, "bin", "java")
-	}
-	path, err := exec.LookPath(java)
-	if err != nil {
-		return "", fmt.Errorf("find Java: %w: install a JDK 17 or newer, or set JAVA_HOME", err)
-	}
-	return path, nil
 }

@@ -57,9 +57,7 @@ func TestPage(t *testing.T) {
 		return
 	}
 
-	if evaluate[int](b, `document.getAnimations().length`) == 0 {
-		t.Error("nothing moves in the picture while webhooks flow")
-	}
+	b.until(`document.getAnimations().length > 0 && drawings.at(-1).shown.received !== drawings[0].shown.received`)
 	b.checkRole(d, "producer",
 		[]string{"How late?", "What is refused, and why?", "And the tally?", "From webhook to row", "Delay", "What leaves the pipe"},
 		[]string{"consumed", "applied", "dropped", "duplicate"})
@@ -118,7 +116,7 @@ func (b *browser) checkRole(d *dev, role string, titles, elsewhere []string) {
 }
 
 // checkNumbers checks that each drawing is of one scrape: its totals are that scrape's
-// to the last digit, and add up. They grow from one to the next.
+// to the last digit, and add up. What was received never falls.
 func (b *browser) checkNumbers(drawings []drawing) {
 	b.t.Helper()
 	last := 0.0
@@ -155,7 +153,7 @@ func (b *browser) checkNumbers(drawings []drawing) {
 			b.t.Errorf("the verdict is %q, want %q", d.Verdict, verdict)
 		}
 		received := sum(b.t, d.Scrape, `mailtally_webhooks_total\{`)
-		if received <= last {
+		if received < last {
 			b.t.Errorf("%v webhooks were received, after %v", received, last)
 		}
 		last = received

@@ -189,7 +189,6 @@ func New(o Options) (*Consumer, error) {
 		abort()
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
-	size.client = c.client
 	return c, nil
 }
 

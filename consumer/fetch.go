@@ -33,7 +33,7 @@ const (
 // fetchSize has fetches ask for as much as comes to fetchAhead once it is unpacked, by
 // what came of late. It is a hook of the client.
 type fetchSize struct {
-	client *kgo.Client // set before anything is fetched
+	client *kgo.Client
 
 	mu      sync.Mutex
 	ratio   float64            // of unpacked to compressed: the greatest of late
@@ -42,6 +42,9 @@ type fetchSize struct {
 
 // newFetchSize expects much of little, until something has come.
 func newFetchSize() *fetchSize { return &fetchSize{ratio: 50, brokers: make(map[int32]struct{})} }
+
+// OnNewClient implements [kgo.HookNewClient].
+func (f *fetchSize) OnNewClient(client *kgo.Client) { f.client = client }
 
 // OnFetchBatchRead implements [kgo.HookFetchBatchRead].
 func (f *fetchSize) OnFetchBatchRead(broker kgo.BrokerMetadata, _ string, _ int32, m kgo.FetchBatchMetrics) {

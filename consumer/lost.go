@@ -34,8 +34,9 @@ type positions struct {
 }
 
 type position struct {
-	next int64 // offset, if nothing is missing
-	lost []gap // found and not committed
+	next    int64 // offset, if nothing is missing
+	isFirst bool  // nothing has come since next was the committed offset
+	lost    []gap // found and not committed
 }
 
 // gap is the offsets from one to the next that is there.
@@ -49,7 +50,7 @@ func (p *positions) begin(committed map[int32]kgo.Offset) {
 	for n, offset := range committed {
 		delete(p.of, n)
 		if at := offset.EpochOffset().Offset; at >= 0 {
-			p.of[n] = &position{next: at}
+			p.of[n] = &position{next: at, isFirst: true}
 		}
 	}
 }
@@ -57,7 +58,14 @@ func (p *positions) begin(committed map[int32]kgo.Offset) {
 // findLost moves on by what was polled.
 func (c *Consumer) findLost(fetches kgo.Fetches) {
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
-		if begins := c.positions.advance(f.FetchPartition); begins > 0 {
+		begins, isBefore := c.positions.advance(f.FetchPartition)
+		if isBefore {
+			// The client takes no mark before an offset that was committed in a later
+			// epoch. Once it is told, it does, and fetches these records again.
+			first := f.Records[0]
+			c.rewind(offsets{f.Partition: {Epoch: first.LeaderEpoch, Offset: first.Offset}})
+		}
+		if begins > 0 {
 			c.log.Warn("no committed offset: the group begins at the oldest record there is. It is new, or its offsets have expired, and then up to as many records as the offset says are counted nowhere; keep the brokers' offsets.retention.minutes above the topic's retention",
 				"topic", f.Topic, "partition", f.Partition, "offset", begins, "group", c.group)
 		}
@@ -66,8 +74,9 @@ func (c *Consumer) findLost(fetches kgo.Fetches) {
 
 // advance moves on behind the records of a fetch, and notes what is missing before
 // them. begins is the oldest record's offset, where they are the first ones and
-// nothing was committed.
-func (p *positions) advance(f kgo.FetchPartition) (begins int64) {
+// nothing was committed; isBefore says that they are the first ones, and lie before
+// the committed offset, as in a topic that was made anew.
+func (p *positions) advance(f kgo.FetchPartition) (begins int64, isBefore bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at, known := p.of[f.Partition]
@@ -85,9 +94,11 @@ func (p *positions) advance(f kgo.FetchPartition) (begins int64) {
 			at = new(position)
 			p.of[f.Partition] = at
 		}
+		isBefore = at.isFirst && f.Records[0].Offset < at.next
+		at.isFirst = false
 		at.next = f.Records[n-1].Offset + 1
 	}
-	return begins
+	return begins, isBefore
 }
 
 // rewind goes back to offsets that will be fetched again. What was found to be

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -110,6 +111,24 @@ func TestConsumer_TopicsMadeAnew(t *testing.T) {
 	if n := sum(t, "mailtally_records_lost_total", m); n != 0 {
 		t.Errorf("%d records lost, but nothing was there that was not consumed", n)
 	}
+}
+
+// The group stands behind the end of its topic, in a later epoch, as after the topic was
+// made anew from a backup: it begins again, and commits where it is.
+func TestConsumer_CommitsBeforeAnOldOffset(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	email := uuid.New()
+	p := s.opens(email, 0, 5)
+	var offsets kadm.Offsets
+	offsets.AddOffset(topic, p, 100, 7)
+	if err := s.admin.CommitAllOffsets(s.ctx, group, offsets); err != nil {
+		t.Fatal(err)
+	}
+	m := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.until("the group to stand where it is", func() bool { return s.broker.Cluster.GroupInfo(group).Commits[topic][p].Offset == 5 })
+	m.stop()
+	s.reconciled(m)
 }
 
 // A record that is too large for the dead-letter topic leaves word of itself.

@@ -104,15 +104,20 @@ func (c *Consumer) mark(done offsets) {
 	}
 }
 
-// putBack has the next polls begin at these offsets. A rebalance waits meanwhile, so
-// these partitions are ours. What is marked is committed first, since the client
-// takes the new offsets for committed ones.
+// putBack has what is left fetched again. What is marked is committed first, since the
+// client takes the offsets that it goes back to for committed ones.
 func (c *Consumer) putBack(ctx context.Context, left offsets) {
 	if len(left) > 0 {
 		c.commit(ctx)
-		c.positions.rewind(left)
-		c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: left})
+		c.rewind(left)
 	}
+}
+
+// rewind has the next polls begin at these offsets. A rebalance waits meanwhile, so
+// these partitions are ours.
+func (c *Consumer) rewind(to offsets) {
+	c.positions.rewind(to)
+	c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: to})
 }
 
 // mustLetGo tells whether to finish all that is in hand.

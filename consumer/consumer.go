@@ -51,13 +51,13 @@ const (
 	// it all. (kgo counts polls up to the next AllowRebalance, in 32 bits.)
 	letGoInterval = time.Hour
 
-	// batchTimeout bounds the work on what a writer takes at once. After it come at
+	// workTimeout bounds the work on what a writer takes at once. After it come at
 	// the most ten seconds in which the store looks into what happened. When a
 	// rebalance of the group comes to wait, a writer may have to do that twice, since
 	// others have begun the batches that wait for it; then the offsets are committed.
 	// Kafka gives a member rebalanceTimeout for all of it, before it takes it for
 	// stuck.
-	batchTimeout     = 30 * time.Second
+	workTimeout      = 30 * time.Second
 	commitTimeout    = 10 * time.Second
 	rebalanceTimeout = 2 * time.Minute
 
@@ -180,7 +180,7 @@ func New(o Options) (*Consumer, error) {
 		kgo.WithHooks(size),
 		// For dead letters; acks=all and idempotence are kgo's defaults.
 		kgo.ProducerBatchMaxBytes(DeadLetterMaxBytes),
-		kgo.RecordDeliveryTimeout(batchTimeout),
+		kgo.RecordDeliveryTimeout(workTimeout),
 		// One that was sent and not answered is given up too, rather than waited for
 		// while the group cannot rebalance. It is written again, perhaps twice.
 		kgo.AllowIdempotentProduceCancellation(),

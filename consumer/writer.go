@@ -18,11 +18,11 @@ const transactionBytes = 16 << 20
 // writer applies its shares, as many at once as fit into a transaction.
 type writer struct {
 	*Consumer
-	limit int // of events in the next transaction: maxBatch, or less after hard ones
+	limit int // of items in the next transaction: maxBatch, or less after hard ones; its goroutine's
 
-	mu      sync.Mutex
+	mu      sync.Mutex // of what follows, which is Run's and its goroutine's
+	more    *sync.Cond // on mu: a share waits, or the last one has come
 	waiting []*share
-	more    *sync.Cond // on mu: a share waits, or none will come any more
 	ended   bool
 }
 
@@ -66,8 +66,8 @@ func (w *writer) give(s *share) {
 	w.more.Signal()
 }
 
-// take waits for shares and takes the oldest, up to maxBatch records of them or one;
-// there are none any more if it has none.
+// take waits for shares and takes the oldest: up to maxBatch records of them, or one
+// share. After the last one it returns none.
 func (w *writer) take() []*share {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -94,7 +94,7 @@ func (w *writer) work(ctx context.Context, shares []*share) {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
 	if err := w.workOff(ctx, items); err != nil {
 		shares[0].err = err
@@ -106,14 +106,13 @@ func (w *writer) work(ctx context.Context, shares []*share) {
 	}
 }
 
-// workOff works items off from the front: PostgreSQL commits the events, which are
-// done then, and Kafka acknowledges the dead letters of the others, which are done
-// then. An error stops it.
+// workOff works items off from the front: PostgreSQL commits the events, then Kafka
+// acknowledges the dead letters of the rest. An error stops it.
 //
-// All are taken at once if possible. Where PostgreSQL refuses a row for good, or
-// takes too long, they are taken in halves: until the row is alone, which makes
-// it a dead letter, or the database keeps up. How many go is remembered, so that
-// the next batch does not start over.
+// All go into one transaction if possible. Where PostgreSQL refuses a row for good, or
+// takes too long, they go in halves: until the row is alone, which makes it a dead
+// letter, or the database keeps up. How many go is remembered, so that the next
+// transaction does not start over.
 func (w *writer) workOff(ctx context.Context, items []*item) error {
 	for len(items) > 0 {
 		n := w.fit(items)

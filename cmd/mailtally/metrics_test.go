@@ -123,15 +123,14 @@ func TestMetrics_DevMembers(t *testing.T) {
 	eventually(t, func() error {
 		families := metrics(t, admin)
 		for _, member := range []string{"1", "2"} {
-			n := func(what string) float64 {
-				return total(families, "mailtally_events_"+what+"_total", "member", member)
-			}
+			n := func(what string) float64 { return total(families, "mailtally_events_"+what, "member", member) }
 			if moved[member] == nil {
 				moved[member] = make(map[float64]bool)
 			}
-			moved[member][n("consumed")] = true
-			if n("consumed") != n("applied")+n("duplicate")+n("dropped") {
-				t.Errorf("member %s: consumed %v is not applied %v + duplicate %v + dropped %v", member, n("consumed"), n("applied"), n("duplicate"), n("dropped"))
+			done := n("applied_total") + n("duplicate_total") + n("dropped_total")
+			moved[member][done] = true
+			if refetched, inFlight := n("refetched_total"), n("in_flight"); n("consumed_total") != done+refetched+inFlight {
+				t.Errorf("member %s: consumed %v is not done %v + refetched %v + in flight %v", member, n("consumed_total"), done, refetched, inFlight)
 			}
 		}
 		if len(moved["1"]) < 20 || len(moved["2"]) < 20 {

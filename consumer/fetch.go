@@ -16,7 +16,7 @@ const (
 	// fetchAhead is how many bytes are fetched ahead of the window, unpacked, from all
 	// brokers together. (Kafka sends a whole batch where that is larger. mailtally's own
 	// producer makes none above 1 MiB, unpacked.)
-	fetchAhead = 16 << 20
+	fetchAhead = 10 << 20
 
 	// A request asks for so many bytes as they lie in Kafka, compressed, of which so
 	// many partitions may have a part; and so many brokers are asked at once.

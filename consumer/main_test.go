@@ -43,7 +43,7 @@ const (
 	deadLetter = "email-events.dead-letter"
 	group      = "mailtally"
 	partitions = 4
-	patience   = 30 * time.Second // for what has to happen; never waited for in full
+	patience   = time.Minute // for what has to happen; never waited for in full
 )
 
 // system is a broker with the topics, a database with the schema, and a client
@@ -59,7 +59,7 @@ type system struct {
 
 func newSystem(t *testing.T, more ...kfake.Opt) *system {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	t.Cleanup(cancel)
 	s := &system{t: t, ctx: ctx}
 	var err error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -75,16 +76,15 @@ func (t *topic) env() []string {
 }
 
 // record is what mailtally's producer makes of a webhook, received soon after its
-// event. It is written down here and not asked of the product, so that what is
-// measured is the same for any commit.
+// event.
 func record(topic string, e *tracking.Event, body []byte) *kgo.Record {
 	received := e.OccurredAt.Add(time.Second)
-	return &kgo.Record{Topic: topic, Key: []byte(e.EmailID.String()), Value: body, Headers: []kgo.RecordHeader{
-		{Key: "provider", Value: []byte("resend")},
-		{Key: "webhook-id", Value: []byte(e.EventID)},
-		{Key: "webhook-timestamp", Value: fmt.Append(nil, received.Unix())},
-		{Key: "received-at", Value: received.UTC().AppendFormat(nil, time.RFC3339Nano)},
-	}}
+	travels := tracking.Record{Provider: "resend", EventID: e.EventID, SentAt: strconv.FormatInt(received.Unix(), 10), ReceivedAt: received}
+	r := &kgo.Record{Topic: topic, Key: []byte(e.EmailID.String()), Value: body}
+	for _, h := range travels.Headers() {
+		r.Headers = append(r.Headers, kgo.RecordHeader(h))
+	}
+	return r
 }
 
 // filled makes a topic that holds the webhooks of events, partitioned by key as the

@@ -10,17 +10,24 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/caarlos0/env/v11"
+
+	"github.com/mailtally/mailtally/consumer"
 )
 
 func main() {
 	// A second signal changes nothing: wrappers such as timeout send two at once,
 	// and every step of stopping is bounded.
 	ctx, _ := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// Not in run, which tests call beside others in one process.
+	if len(os.Args) > 1 && os.Args[1] == "consumer" && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(consumer.MemoryLimit)
+	}
 	os.Exit(run(ctx, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr))
 }
 

@@ -92,7 +92,7 @@ scrape_configs:
 		duplicates = 6 // of clicks
 		dropped    = 3 + 2
 	)
-	wait(`sum(mailtally_events_consumed_total)`, float64(s.sent))
+	wait(`sum(mailtally_events_applied_total) + sum(mailtally_events_duplicate_total) + sum(mailtally_events_dropped_total)`, float64(s.sent))
 
 	conn, err := pgx.Connect(t.Context(), d.environ["DATABASE_URL"])
 	if err != nil {

@@ -87,6 +87,9 @@ SELECT percentile_cont('{.5, .99, .999}'::float8[]) WITHIN GROUP (ORDER BY extra
 	if err != nil {
 		return fmt.Errorf("ask for the commits' times: %w", err)
 	}
+	if n == 0 {
+		return fmt.Errorf("none of the webhooks that were due while it was measured was sent: the machine is too slow for %g/s", rate)
+	}
 	r.add("webhooks/s", float64(met.acknowledged)/l.measured.Seconds())
 	r.add("due to committed p50, ms", 1000*quantiles[0])
 	r.add("due to committed p99, ms", 1000*quantiles[1])

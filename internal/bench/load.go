@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -48,8 +49,12 @@ func (l *loaded) record(due, now time.Time) {
 	}
 }
 
-// ms is the latency in ms that so large a part of the requests had at most.
+// ms is the latency in ms that so large a part of the requests had at most: NaN if
+// there were none.
 func (l *loaded) ms(part float64) float64 {
+	if len(l.latencies) == 0 {
+		return math.NaN()
+	}
 	slices.Sort(l.latencies)
 	return ms(l.latencies[int(part*float64(len(l.latencies)-1))])
 }

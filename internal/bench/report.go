@@ -126,6 +126,8 @@ func summary(values []float64) string {
 // number writes three digits at least, and thousands with commas.
 func number(v float64) string {
 	switch a := math.Abs(v); {
+	case math.IsInf(v, 0) || math.IsNaN(v):
+		return "–" // nothing was measured, or there was nothing to divide by
 	case v == math.Trunc(v) && a < 1000:
 		return fmt.Sprintf("%.0f", v)
 	case a < 10:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"strings"
 	"testing"
 )
@@ -13,16 +14,17 @@ func TestReport(t *testing.T) {
 	}
 	one.add("rate, events/s", 20)
 	one.add("delay, ms", 1.234)
+	all.add("by all", math.Inf(1))
 	one.ratio("by all", one.values["rate, events/s"], all.values["rate, events/s"])
 	var printed strings.Builder
 	r := &report{out: &printed}
 	r.add("title", "Text.", []row{all, one})
 	for _, line := range []string{
 		"## title",
-		"|  | rate, events/s | delay, ms | by all |",
+		"|  | rate, events/s | by all | delay, ms |",
 		"| --- | ---: | ---: | ---: |",
-		"| all rounds | 30 (10–2,000) |  |  |",
-		"| one round | 20 | 1.23 | 0.67 |",
+		"| all rounds | 30 (10–2,000) | – |  |",
+		"| one round | 20 | 0.67 | 1.23 |",
 	} {
 		if !strings.Contains(printed.String(), "\n"+line+"\n") {
 			t.Errorf("no line %q in\n%s", line, printed.String())

@@ -22,11 +22,11 @@ type item struct {
 	done             bool // PostgreSQL has committed it, or Kafka acknowledged its dead letter
 }
 
-// newItem reads what a record says. The record of an event is let go, unless
-// keep: it is several times as large as the event.
-func (c *Consumer) newItem(r *kgo.Record, keep bool) item {
+// newItem reads what a record says, using travelled for that. The record of an event is
+// dropped, unless keep: it is several times as large as the event.
+func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool) item {
 	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: len(r.Value)}
-	travelled := readRecord(r)
+	*travelled = readRecord(r)
 	// Where nobody says when a webhook was received, the record's own time is the best
 	// there is.
 	i.received = travelled.ReceivedAt
@@ -35,7 +35,7 @@ func (c *Consumer) newItem(r *kgo.Record, keep bool) item {
 	}
 	var err error
 	if p := c.providers[travelled.Provider]; p != nil {
-		i.event, err = p.Decode(&travelled, i.received)
+		i.event, err = p.Decode(travelled, i.received)
 	} else {
 		err = &tracking.DropError{Reason: tracking.NoProvider, Detail: "no header names a known provider"}
 	}

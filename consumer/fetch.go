@@ -71,7 +71,7 @@ func (f *fetchSize) bytes() (all, partition int32) {
 // [runtime/debug.SetMemoryLimit]: the collector then runs more often at full speed,
 // rather than let garbage grow to as much as is in use. The process takes some 15 MB
 // more.
-const MemoryLimit = 96 << 20
+const MemoryLimit = 104 << 20
 
 // pauseFailing lets partitions whose fetches fail wait for a while, each for itself: a
 // batch that is corrupt, say. The others go on. It returns the errors that are not of

@@ -13,10 +13,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// readyTimeout bounds what /readyz waits for an answer.
+// readyTimeout bounds how long /readyz waits for an answer.
 const readyTimeout = 2 * time.Second
 
-// check is a part that a process needs to be of use.
+// check is a dependency that a process cannot work without.
 type check struct {
 	name  string
 	ready func(context.Context) error
@@ -46,8 +46,8 @@ func newRegistry() *prometheus.Registry {
 //
 //	/          the live page, which draws /metrics
 //	/metrics   for Prometheus
-//	/healthz   200 while the process lives: restarting it mends nothing else
-//	/readyz    200 while all it needs answers, else 503 and which part does not
+//	/healthz   200 while the process lives: a restart would fix nothing else
+//	/readyz    200 while all its dependencies answer, else 503 and the one that does not
 func adminHandler(reg *prometheus.Registry, checks ...check) http.Handler {
 	mux := http.NewServeMux()
 	mountPage(mux)

@@ -45,8 +45,8 @@ func (i *invocation) begin(needs int) (c config, log *slog.Logger, flush func(),
 	return c, log, flush, nil
 }
 
-// parse parses the flags; nothing may follow them. Where help was asked for it is
-// printed, and the error is [flag.ErrHelp].
+// parse parses the flags; nothing may follow them. If help was asked for, it prints
+// the help and returns [flag.ErrHelp].
 func (i *invocation) parse() error {
 	i.flags.SetOutput(io.Discard)
 	err := i.flags.Parse(i.args)
@@ -94,7 +94,7 @@ func (i *invocation) help() {
 	}
 }
 
-// withDefaults is what is set, and the command's defaults of what is not.
+// withDefaults adds the command's defaults to the variables that are set.
 func (i *invocation) withDefaults() map[string]string {
 	environ := set(i.defaults)
 	maps.Copy(environ, set(i.environ))

@@ -16,10 +16,10 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// config is all that the environment says. Its tags are what there is to know of a
-// variable: name and default, which commands read it beside dev, which reads all, and
-// what it is. Each command's help is made of them, and a test holds the documentation
-// against them.
+// config is everything read from the environment. The tags describe each variable: its
+// name and default, the commands that read it (dev reads all), and its help. Each
+// command's help is generated from them, and a test checks the documentation against
+// them.
 type config struct {
 	KafkaBrokers           []string `env:"KAFKA_BROKERS" envDefault:"localhost:9092" for:"producer consumer migrate" help:"host:port of one or more brokers, comma separated"`
 	KafkaTopic             string   `env:"KAFKA_TOPIC" envDefault:"email-events" for:"producer consumer migrate" help:"the topic of the events"`
@@ -62,8 +62,8 @@ type config struct {
 	brokersDefaulted bool
 }
 
-// maxWriters bounds a member's connections: PostgreSQL allows 100 by default, and a
-// figure too many in a variable must not keep out everybody else.
+// maxWriters bounds a member's connections: PostgreSQL allows 100 by default, and an
+// extra digit in a variable must not lock out everybody else.
 const maxWriters = 64
 
 // What a command cannot do without.
@@ -73,8 +73,8 @@ const (
 	needsResend
 )
 
-// loadConfig reads the configuration, and reports all that is wrong with it at
-// once, each with its variable's name.
+// loadConfig reads the configuration, and reports all problems at once, each with
+// its variable's name.
 func loadConfig(environ map[string]string, needs int) (config, error) {
 	var c config
 	var problems []error
@@ -183,7 +183,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	return c, nil
 }
 
-// set are the variables that are set. One that is set to nothing is not.
+// set returns the variables that are set. An empty one counts as not set.
 func set(environ map[string]string) map[string]string {
 	present := make(map[string]string)
 	for name, value := range environ {
@@ -204,8 +204,8 @@ func kind(t reflect.Type) string {
 	return "number"
 }
 
-// fromFile sets a secret from the file that NAME_FILE names. The line break that
-// editors put at a file's end is no part of it.
+// fromFile sets a secret from the file that NAME_FILE names, without the newline that
+// editors put at the end of a file.
 func fromFile(secret *string, name, file string, problem func(string, string, ...any)) {
 	if file == "" {
 		return

@@ -20,13 +20,14 @@ import (
 const (
 	devMembers = 2
 
-	// Whoever presses Ctrl-C waits for dev to end, so it is less patient than the roles
-	// are with Kafka, PostgreSQL and clients that hang.
+	// Somebody who pressed Ctrl-C is waiting, so dev gives up sooner than the roles do
+	// on Kafka, PostgreSQL and clients that hang.
 	devDrain       = time.Second
 	devStopTimeout = 5 * time.Second
 )
 
-// devDefaults are loopback addresses, and logs that leave the screen to the numbers.
+// devDefaults are loopback addresses, and a log level that leaves the screen to the
+// numbers.
 func devDefaults() map[string]string {
 	return map[string]string{
 		"HTTP_ADDR": "127.0.0.1:8080", "ADMIN_ADDR": "127.0.0.1:8081",
@@ -40,9 +41,9 @@ type devFlags struct {
 	rate           float64
 }
 
-// runDev runs the whole system in this process. What is not configured is
-// started here, on loopback; all of it ends in the order in which data flows, so
-// that nothing is cut off in the middle.
+// runDev runs the whole system in this process. It starts what is not configured, on
+// loopback, and stops everything in the order in which data flows, so that nothing is
+// cut off midway.
 func runDev(ctx context.Context, i *invocation) error {
 	var flags devFlags
 	i.flags.StringVar(&flags.data, "data", "", "keep the data in this `folder` between runs (default: temporary)")

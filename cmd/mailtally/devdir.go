@@ -26,16 +26,16 @@ const (
 	devDirMode = 0o711
 )
 
-// devDir is the folder of a running dev, which nobody else uses meanwhile: the
-// lock on it ends with the process, however that ends.
+// devDir is the folder of a running dev. A lock keeps others out, and is released when
+// the process ends, however it ends.
 type devDir struct {
 	path      string
 	temporary bool
 	lock      *flock.Flock
 }
 
-// openDevDir locks the folder, which is made if missing, or a new temporary one
-// if none is named.
+// openDevDir locks the folder and creates it if missing. Without a name it uses a new
+// temporary folder.
 func openDevDir(path string) (d *devDir, err error) {
 	d = &devDir{temporary: path == ""}
 	if d.temporary {
@@ -75,7 +75,7 @@ func (d *devDir) take() error {
 	return nil
 }
 
-// close gives the folder free, and removes it if it is temporary.
+// close releases the folder, and removes it if it is temporary.
 func (d *devDir) close() error {
 	var err error
 	if d.temporary {
@@ -96,7 +96,7 @@ func (d *devDir) fillIn(c *config) error {
 		key := make([]byte, 24)
 		rand.Read(key)
 		text = []byte("whsec_" + base64.StdEncoding.EncodeToString(key))
-		// Whole or not at all: half a secret would be in the way of every start.
+		// All or nothing: half a secret would break every later start.
 		if err = os.WriteFile(name+".new", text, 0o600); err == nil {
 			err = os.Rename(name+".new", name)
 		}

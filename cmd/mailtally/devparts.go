@@ -57,7 +57,7 @@ func startParts(ctx context.Context, life *lifecycle, c *config, dir *devDir, bi
 func startPostgres(ctx context.Context, life *lifecycle, dir *devDir, binaries string, stderr io.Writer) (*localpg.Server, error) {
 	starting, cancel := context.WithTimeout(ctx, postgresStartTimeout)
 	defer cancel()
-	// What it says, such as that it is fetching, explains a long wait.
+	// Its messages (a download, say) explain a long wait.
 	say := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	var settings map[string]string
 	if dir.temporary { // then nobody reads it after a crash

@@ -46,8 +46,7 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 	return options, nil
 }
 
-// tlsConfig reads the files of KAFKA_TLS_…, and reports all that is wrong with
-// them.
+// tlsConfig reads the files of KAFKA_TLS_…, and reports all problems with them.
 func tlsConfig(c config) (*tls.Config, []error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	var errs []error

@@ -14,8 +14,8 @@ import (
 )
 
 // kafkaLogger passes on what the Kafka client says, under the keys that all lines
-// have. Its information goes on only where debug is asked for: it speaks of every
-// step, and the roles say what matters of it.
+// have. Its info lines are passed on only at debug level: it logs every
+// step, and the roles log what matters.
 type kafkaLogger struct{ *kslog.Logger }
 
 func newKafkaLogger(log *slog.Logger) kafkaLogger { return kafkaLogger{kslog.New(log)} }
@@ -54,8 +54,8 @@ const kafkaDialTimeout = 10 * time.Second
 // it answers again. A connection that ends while nothing is asked of it is no loss,
 // nor is a question whose time, as we set it, was over before the broker's was.
 //
-// A seed is lost too, but whether it comes back nobody will know: once it has reached
-// any broker the client goes on with the addresses that it is told.
+// Seeds are reported as lost too, but never as back: once the client has reached any
+// broker, it uses the addresses from the cluster's metadata.
 type brokerWatch struct {
 	log *slog.Logger
 

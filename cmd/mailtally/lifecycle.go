@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// lifecycle is the stack of what has been started in a process: the last is ended
-// first, since each may need what was there before it.
+// lifecycle is the stack of what a process has started. The last one started is stopped
+// first, since each may depend on those before it.
 type lifecycle struct {
 	log   *slog.Logger
 	fail  func(error) // ends the process, for that reason
@@ -43,7 +43,7 @@ func live(ctx context.Context, log *slog.Logger, start func(context.Context, *li
 	return errors.Join(err, life.end())
 }
 
-// onEnd has end called when it is its turn.
+// onEnd registers end to be called when its turn comes.
 func (l *lifecycle) onEnd(name string, limit time.Duration, end func() error) {
 	l.steps = append(l.steps, step{name, limit, end})
 }
@@ -76,8 +76,8 @@ func (l *lifecycle) end() error {
 	return errors.Join(errs...)
 }
 
-// endStep ends s, but does not wait for ever where it has a limit. What it gives up
-// on ends with the process; records that were not committed are consumed again.
+// endStep ends s, and waits no longer than its limit, if it has one. What it gives up
+// on ends with the process; uncommitted records are consumed again.
 func (l *lifecycle) endStep(s step) error {
 	if s.limit == 0 {
 		return s.end()

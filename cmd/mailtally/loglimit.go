@@ -17,8 +17,8 @@ const (
 
 // logLimit passes records on to another handler, but no flood of them. Of a kind,
 // logBurst are written at once; then, each logInterval and at the end, the newest, with
-// the number of the others as "repeated". A quiet interval begins anew. So lines and
-// repeated always add up to what was logged. Who asks for debug gets all of that.
+// the number of the others as "repeated". A quiet interval resets the kind. So lines and
+// repeated always add up to what was logged. At debug level nothing is held back.
 type logLimit struct {
 	slog.Handler         // the next
 	kind         logKind // what With has said of it

@@ -56,16 +56,16 @@ func usage() string {
 // Exit codes.
 const (
 	exitFailure = 1
-	exitUsage   = 2 // wrong arguments or configuration: trying again is of no use
+	exitUsage   = 2 // wrong arguments or configuration: a retry cannot help
 )
 
-// usageError is an error of whoever called the program.
+// usageError is a mistake by the caller of the program.
 type usageError struct{ err error }
 
 func (e usageError) Error() string { return e.err.Error() }
 func (e usageError) Unwrap() error { return e.err }
 
-// run is the program: it returns the exit code when all it started has ended.
+// run is the program. It returns the exit code once all it started has ended.
 func run(ctx context.Context, args []string, environ map[string]string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage())

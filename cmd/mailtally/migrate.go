@@ -64,8 +64,8 @@ func createSchema(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) err
 	return nil
 }
 
-// patiently tries until it succeeds, for as long as migrateTimeout. What is no
-// matter of time ends it at once.
+// patiently retries until it succeeds, for up to migrateTimeout. A permanent error
+// ends it at once.
 func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := try()
@@ -79,8 +79,8 @@ func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
 	return err
 }
 
-// mayPass says whether time may mend err: no answer may come to be one, and a
-// server's answer says it itself.
+// mayPass reports whether err may be transient: no answer always may, and a server's
+// error code tells.
 func mayPass(err error) bool {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		// By class (PostgreSQL's appendix A): connection, conflict, resources, a

@@ -48,9 +48,9 @@ func parseProblem(err error) string {
 	return text
 }
 
-// openPool makes the pool, which connects when it first has to, with room for so
-// many writers and for the questions of everybody else, unless the URL says how
-// many connections there may be: then they take turns. reg may be nil.
+// openPool makes the pool, which connects on first use. It has room for that many
+// writers and for all other queries, unless the URL limits the connections: then they
+// take turns. reg may be nil.
 func openPool(ctx context.Context, url string, writers int, reg prometheus.Registerer) (*pgxpool.Pool, error) {
 	config, err := poolConfig(url)
 	if err != nil {
@@ -82,11 +82,11 @@ func (l *lifecycle) openPool(ctx context.Context, c config, members int, reg pro
 	return pool, err
 }
 
-// partitionInterval is how often a member sees to it that the coming months have
-// their partitions. They are made months ahead, so a failure has time.
+// partitionInterval is how often a member creates missing partitions for the coming
+// months. They are created months ahead, so there is time to fix a failure.
 const partitionInterval = time.Hour
 
-// keepPartitions makes partitions as months come, until ctx ends.
+// keepPartitions creates the partitions of coming months, until ctx ends.
 func keepPartitions(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 	ticker := time.NewTicker(partitionInterval)
 	defer ticker.Stop()

@@ -9,8 +9,8 @@ import (
 )
 
 // configureProviders makes an endpoint for each provider whose variable is set. A new
-// provider has its fields in config and a line here. It gives the variables that there
-// are, and whether any of them is set.
+// provider needs its fields in config and a line here. It returns all the variables
+// that there are, and whether any of them is set.
 func (c *config) configureProviders(problem func(variable, format string, args ...any)) (variables []string, anySet bool) {
 	configure := func(variable string, value *string, file string, open func(string) (provider.Endpoint, error)) {
 		variables = append(variables, variable)

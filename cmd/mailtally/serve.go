@@ -36,8 +36,8 @@ func (l *lifecycle) listen(variable, addr string) (net.Listener, error) {
 	return listener, nil
 }
 
-// serve answers requests on listener until it is its turn to end, and then, for no
-// longer than drain, those that are in flight.
+// serve answers requests on listener until its turn to end, then waits up to drain for
+// those in flight.
 func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handler, drain time.Duration) {
 	log := l.log.With("component", name)
 	server := &http.Server{

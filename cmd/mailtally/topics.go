@@ -21,7 +21,7 @@ import (
 // deadLetterRetention is a month, in ms, to look into what was dropped.
 const deadLetterRetention = 30 * 24 * 60 * 60 * 1000
 
-// topic is what a topic is to be.
+// topic is how a topic should be set up.
 type topic struct {
 	name       string
 	partitions int32
@@ -44,8 +44,8 @@ func topics(c config) []topic {
 	return []topic{events, deadLetters}
 }
 
-// createTopics makes the topics that do not exist yet. Those that do are left as
-// they are, and how they differ is logged.
+// createTopics creates the missing topics. It leaves existing ones as they are, and
+// logs how they differ.
 func createTopics(ctx context.Context, c config, log *slog.Logger) error {
 	options, err := kafkaOptions(c, nil, log)
 	if err != nil {
@@ -89,8 +89,8 @@ func createTopics(ctx context.Context, c config, log *slog.Logger) error {
 	return nil
 }
 
-// differs lists how the topic that exists is another than t. What is the broker's
-// to decide makes no difference.
+// differs lists how the existing topic differs from t, apart from what is left to the
+// broker.
 func (t topic) differs(ctx context.Context, admin *kadm.Client) (list []string, err error) {
 	compare := func(what, is, want string) {
 		if is != want {

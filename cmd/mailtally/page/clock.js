@@ -17,7 +17,7 @@ export class Clock {
   }
 
   // A monotonic clock may stand still in sleep. That the wall clock was set forward
-  // looks the same, and does no harm: rates begin anew.
+  // looks the same, and does no harm: rates start over.
   now() {
     const [monotonic, wall] = [this.#monotonic(), this.#wall()];
     const ahead = wall - this.#last.wall - (monotonic - this.#last.monotonic);

@@ -1,4 +1,4 @@
-// The live page: a scrape comes in, all of it is drawn anew.
+// The live page: every scrape redraws all of it.
 
 import { Chart, Sparkline } from './charts.js';
 import { Clock } from './clock.js';

@@ -1,5 +1,5 @@
-// Asks for /metrics once a second: never twice at a time, more seldom while there is
-// no answer, and not at all while nobody looks.
+// Polls /metrics once a second: one request at a time, backing off while there is no
+// answer, and not at all while the page is hidden.
 
 const EVERY = 1000;
 const PATIENCE = 3000;

@@ -43,7 +43,7 @@ func far(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// atDistance measures a group on a fresh database, for so long.
+// atDistance measures a group on a fresh database, for the given time.
 func (b *bench) atDistance(ctx context.Context, t *topic, delay time.Duration, members int, long time.Duration, r *row) error {
 	pool, err := b.db.fresh(ctx, 2)
 	if err != nil {

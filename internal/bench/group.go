@@ -22,7 +22,7 @@ const (
 	seldom = 100 * time.Millisecond
 	often  = 10 * time.Millisecond
 
-	// standstill is how long a group may commit nothing before the run is given up.
+	// standstill is how long a group may commit nothing before the run is aborted.
 	standstill = time.Minute
 
 	eventRate = "rate, events/s"

@@ -60,8 +60,8 @@ func (d *database) stop() {
 	d.Stop(ctx) // after the time it is killed: nobody wants its data
 }
 
-// fresh makes the database called bench anew, with mailtally's tables and the
-// baselines', and nothing left to write from the one before. Its connections are
+// fresh recreates the database bench, with the tables of mailtally and of the
+// baselines, once nothing is left to flush from the previous one. Its connections are
 // open.
 func (d *database) fresh(ctx context.Context, connections int32) (*pgxpool.Pool, error) {
 	for _, sql := range []string{

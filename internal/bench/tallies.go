@@ -61,8 +61,8 @@ func (t *tallies) add(e *tracking.Event) {
 	}
 }
 
-// tallied is what the tallies of events should be, in whichever order and however
-// often they come.
+// tallied is what the tallies of events should be, whatever their order and however
+// often they are redelivered.
 func tallied(events []tracking.Event) (t tallies) {
 	emails := make(map[uuid.UUID]bool)
 	first := map[tracking.Type]map[uuid.UUID]int64{tracking.Opened: {}, tracking.Clicked: {}}

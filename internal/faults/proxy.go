@@ -36,9 +36,8 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Distance listens on 127.0.0.1 for connections to target, until Close, and hands
-// on what is sent so much later, in both directions. It delays and does not limit:
-// what is under way does not wait for each other.
+// Distance listens on 127.0.0.1 for connections to target, until Close, and delays what
+// is sent, in both directions. It adds latency and does not limit the throughput.
 func Distance(target string, delay time.Duration) (*Proxy, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

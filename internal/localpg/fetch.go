@@ -17,7 +17,7 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// newestFetched is the major version that is fetched for new data.
+// newestFetched is the major version to fetch for new data.
 const newestFetched = 18
 
 // fetched are the versions that can be fetched, by their major one. They are the

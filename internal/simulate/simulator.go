@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// grace is how long the requests in flight may still take when the run is
-// ended: cut off, nobody would know whether they were accepted.
+// grace is how long requests in flight may still take when the run ends: if they were
+// cut off, nobody would know whether they were accepted.
 const grace = time.Second
 
 // Simulator sends webhooks. It is made for one Run.

@@ -11,38 +11,37 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// shareFrom is from how many records in hand on a batch is shared among the
-// writers. With fewer, all go to the first one: each transaction costs round trips
-// and a commit, and nobody is faster for having a part of few.
+// shareFrom is the number of records in the window from which a batch is shared among the
+// writers. Below it, all go to the first writer: each transaction costs round trips and a
+// commit in PostgreSQL, and splitting a few records speeds nothing up.
 const shareFrom = 2_000
 
-// batch is what one poll brought.
+// batch is what one poll returned.
 type batch struct {
 	records  int
-	held     int             // bytes of memory, about
-	consumed tracking.Counts // the records by what they say
-	shares   []*share        // one a writer, or one in all; none if the poll brought nothing
+	held     int             // approximate bytes of memory
+	consumed tracking.Counts // its records, by type
+	shares   []*share        // one per writer, or a single one; none if the poll returned nothing
 
-	working atomic.Int32       // shares that are not worked off
-	worked  context.Context    // ends when none is left
+	working atomic.Int32       // shares not yet processed
+	worked  context.Context    // ends when there are none
 	end     context.CancelFunc // of worked
 
-	before *batch // the one in the window before it, if any; nil again once this one is decided
+	before *batch // the previous batch in the window, if any; nil again once this one is decided
 	decide sync.Once
-	taken  bool // or else left as it is
+	taken  bool // otherwise skipped
 }
 
 // share is a writer's part of a batch.
 type share struct {
 	batch *batch
 	items []item
-	err   error // why some are not done, here or in what its writer took with it
+	err   error // why some items are not done, here or in shares of the same transaction
 }
 
-// decode reads what was polled and shares it out by the records' keys, so that an
-// email's events of a batch are one writer's: two would wait for each other at the
-// email's row, as they do, now and then, when a batch that is shared follows one that
-// is not.
+// decode reads the polled records and shares them out by key, so that all events of an
+// email in a batch go to one writer. Two writers would wait for each other at the email's
+// row. That still happens occasionally, when a shared batch follows one that is not.
 func (c *Consumer) decode(fetches kgo.Fetches) *batch {
 	b := &batch{records: fetches.NumRecords()}
 	if b.records == 0 {
@@ -73,11 +72,11 @@ func (c *Consumer) decode(fetches kgo.Fetches) *batch {
 	return b
 }
 
-// take tells whether the batch is to be worked off. The first of its writers to
-// ask decides for all, and for those before it: if a rebalance has come to wait,
-// it is left as it is, for whoever gets its partitions. Were only some of its
-// shares left, or a batch before it, those records would bring the others with
-// them, to be consumed again.
+// take tells whether to process the batch. The first of its writers to ask decides for
+// all of them, and for the batches before it: if a rebalance is waiting, the batch is
+// skipped and left to the partitions' new owners. If only some of its shares, or an
+// earlier batch, were skipped, their records would cause the others to be consumed again
+// too.
 func (b *batch) take(yield *atomic.Bool) bool {
 	b.decide.Do(func() {
 		b.taken = (b.before == nil || b.before.take(yield)) && !yield.Load()
@@ -86,10 +85,10 @@ func (b *batch) take(yield *atomic.Bool) bool {
 	return b.taken
 }
 
-// wait returns when the batch is worked off.
+// wait returns when the batch is processed.
 func (b *batch) wait() { <-b.worked.Done() }
 
-// isDone tells whether the batch is worked off, and nothing of it left.
+// isDone tells whether the batch is processed and every item of it is done.
 func (b *batch) isDone() bool {
 	if b.worked.Err() == nil {
 		return false
@@ -104,7 +103,7 @@ func (b *batch) isDone() bool {
 	return true
 }
 
-// end tells the batch that the share is worked off.
+// end tells the batch that the share is processed.
 func (s *share) end() {
 	if s.batch.working.Add(-1) == 0 {
 		s.batch.end()

@@ -24,22 +24,21 @@ type Store interface {
 	Apply(context.Context, []tracking.Event) (tracking.Result, error)
 }
 
-// Options of a [Consumer]. All but Kafka, MaxBatch and Writers are required.
+// Options configure a [Consumer]. All but Kafka, MaxBatch and Writers are required.
 type Options struct {
 	// Kafka says how to reach the brokers: seeds, TLS, SASL.
 	Kafka                         []kgo.Opt
 	Topic, DeadLetterTopic, Group string
-	// Providers are those whose records can be read.
+	// Providers are the ones whose records can be decoded.
 	Providers  []provider.Provider
 	Store      Store
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger
-	// MaxBatch is the most records that are taken from Kafka at once, and the most
-	// events of a transaction; 10,000 if zero. Under less load batches are as small
-	// as what has come in meanwhile.
+	// MaxBatch limits the records per poll and the events per transaction; 10,000 if
+	// zero. Under light load, batches hold only what has arrived since the last poll.
 	MaxBatch int
-	// Writers is how many transactions go on at once under a backlog; 4 if zero. The
-	// store is called by as many goroutines.
+	// Writers is the number of concurrent transactions under a backlog; 4 if zero. As
+	// many goroutines call the Store.
 	Writers int
 }
 
@@ -47,33 +46,31 @@ const (
 	defaultMaxBatch = 10_000
 	defaultWriters  = 4
 
-	// letGoInterval is how often a member that always has something in hand finishes
-	// it all. (kgo counts polls up to the next AllowRebalance, in 32 bits.)
+	// letGoInterval is how often a member that is never idle empties its window. (kgo
+	// counts the polls until the next AllowRebalance in 32 bits.)
 	letGoInterval = time.Hour
 
-	// workTimeout bounds the work on what a writer takes at once. After it come at
-	// the most ten seconds in which the store looks into what happened. When a
-	// rebalance of the group comes to wait, a writer may have to do that twice, since
-	// others have begun the batches that wait for it; then the offsets are committed.
-	// Kafka gives a member rebalanceTimeout for all of it, before it takes it for
-	// stuck.
+	// workTimeout bounds the processing of what a writer takes at once. After it, the
+	// store may spend up to ten more seconds finding out what happened. When a rebalance
+	// is waiting, a writer may have to do that twice, since other writers may already
+	// have begun the batches that wait for it; then the offsets are committed. Kafka
+	// gives a member rebalanceTimeout for all of it before it considers the member stuck.
 	workTimeout      = 30 * time.Second
 	commitTimeout    = 10 * time.Second
 	rebalanceTimeout = 2 * time.Minute
 
-	// commitInterval is how often the client commits what is marked, the shortest that
-	// it allows. A member that was killed leaves so much to be consumed again.
+	// commitInterval is how often the client commits what is marked; this is the shortest
+	// it allows. When a member is killed, this much is consumed again.
 	commitInterval = 100 * time.Millisecond
 
-	// sessionTimeout is how long a member that was killed keeps its partitions.
+	// sessionTimeout is how long a killed member keeps its partitions.
 	sessionTimeout = 15 * time.Second
 
-	// maxPause is how long a member waits before it tries again, once it has tried
-	// for a while; ± 50 %.
+	// maxPause is the longest back-off between retries; ± 50 %.
 	maxPause = 10 * time.Second
 
-	// stopTimeout bounds what a stopping member spends on what is in hand, and
-	// leaveTimeout what it spends on committing its offsets and leaving its group.
+	// stopTimeout bounds the time a stopping member spends on its window, and
+	// leaveTimeout the time it spends on committing its offsets and leaving its group.
 	stopTimeout  = 9 * time.Second
 	leaveTimeout = 5 * time.Second
 )
@@ -92,35 +89,35 @@ type Consumer struct {
 	seed            maphash.Seed // of the hash that shares keys out among writers
 	metrics         *metrics
 	log             *slog.Logger
-	abort           context.CancelFunc // ends what Close would wait for
+	abort           context.CancelFunc // cancels what Close would otherwise wait for
 
-	// Run's: no other goroutine touches them.
-	backoff *backoff.ExponentialBackOff           // after a failure, until something is done
-	failing map[int32]*backoff.ExponentialBackOff // of partitions whose last fetch failed
-	allowed time.Time                             // when a rebalance could come last
+	// Used only by Run's goroutine.
+	backoff *backoff.ExponentialBackOff           // after a failure, until there is progress
+	failing map[int32]*backoff.ExponentialBackOff // by partition, where the last fetch failed
+	allowed time.Time                             // when a rebalance was last allowed
 
-	// Shared, each with a lock of its own.
-	window    window    // Run's, writers' and the scrape's
-	positions positions // Run's and the client's
-	lags      lags      // the client's, watchLag's and the scrape's
-	database  outage    // the writers'
+	// Shared; each has its own lock.
+	window    window    // by Run, the writers and the scrape
+	positions positions // by Run and the client
+	lags      lags      // by the client, watchLag and the scrape
+	database  outage    // by the writers
 
-	// committed says that the client has committed something, and nothing went away
-	// uncommitted since.
+	// committed says that the client has committed something, and that no partition has
+	// been lost uncommitted since.
 	committed atomic.Bool
 
-	// keepRecords is set when PostgreSQL has refused an event for good, until all in
-	// hand is finished and no such event among it: its record is wanted for the dead
-	// letter.
+	// keepRecords is set when PostgreSQL has refused an event for good: its record is
+	// needed for the dead letter. It is cleared once the whole window has finished
+	// without such an event.
 	keepRecords atomic.Bool
 
-	// yield asks Run to let go of what it has: a rebalance of the group waits, a
-	// writer has failed, or the member is to stop.
+	// yield asks Run to empty the window: a rebalance is waiting, a writer has failed, or
+	// the member is to stop.
 	yield atomic.Bool
 }
 
-// New makes a member; [Consumer.Run] has it join its group. It connects to
-// nothing yet. A Consumer that is not Run must be closed.
+// New creates a member; [Consumer.Run] makes it join its group. It does not connect yet.
+// A Consumer that is never Run must be closed.
 func New(o Options) (*Consumer, error) {
 	c := &Consumer{
 		topic:           o.Topic,
@@ -158,10 +155,10 @@ func New(o Options) (*Consumer, error) {
 		kgo.WithContext(base),
 		kgo.ConsumeTopics(o.Topic),
 		kgo.ConsumerGroup(o.Group),
-		// A group that has never committed counts from the beginning.
+		// A group that has never committed starts at the beginning.
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		// Only what Run has marked is committed: beside the work, not while the group
-		// waits for others to rejoin, and again where that fails.
+		// Only what Run has marked is committed. That happens in the background, not
+		// while the group waits for others to rejoin, and is retried if it fails.
 		kgo.AutoCommitMarks(),
 		kgo.AutoCommitInterval(commitInterval),
 		kgo.AutoCommitCallback(c.onAutoCommit),
@@ -181,8 +178,8 @@ func New(o Options) (*Consumer, error) {
 		// For dead letters; acks=all and idempotence are kgo's defaults.
 		kgo.ProducerBatchMaxBytes(DeadLetterMaxBytes),
 		kgo.RecordDeliveryTimeout(workTimeout),
-		// One that was sent and not answered is given up too, rather than waited for
-		// while the group cannot rebalance. It is written again, perhaps twice.
+		// Also give up a record that was sent but not answered, rather than wait for it
+		// while the group cannot rebalance. It is written again, so there may be two.
 		kgo.AllowIdempotentProduceCancellation(),
 	)...)
 	if err != nil {
@@ -192,8 +189,7 @@ func New(o Options) (*Consumer, error) {
 	return c, nil
 }
 
-// Ready is nil while the member has its place in the group and its topics
-// exist.
+// Ready returns nil while the member is in its group and its topics exist.
 func (c *Consumer) Ready(ctx context.Context) error {
 	topics, err := kadm.NewClient(c.client).ListTopics(ctx, c.topic, c.deadLetterTopic)
 	if err != nil {
@@ -210,20 +206,20 @@ func (c *Consumer) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Close leaves the group. It is for a Consumer that is not Run, and may be
-// called more than once.
+// Close leaves the group. Call it only on a Consumer that is not being Run; calling it
+// more than once is fine.
 func (c *Consumer) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
 	start := time.Now()
 	member, generation := c.client.GroupMetadata()
 	if err := c.client.LeaveGroupContext(ctx); err != nil {
-		c.log.Warn("group not left: the broker gives the partitions to others when the session times out",
+		c.log.Warn("group not left: the broker reassigns the partitions when the session times out",
 			"group", c.group, "session_timeout", sessionTimeout.String(), "error", err)
-	} else if member != "" && generation >= 0 { // or else it was in none
+	} else if member != "" && generation >= 0 { // otherwise it was in no group
 		c.log.Info("group left", "group", c.group, "duration", since(start))
 	}
-	c.abort() // a broker that did not answer until now need not be waited for
+	c.abort() // no longer wait for a broker that has not answered by now
 	start = time.Now()
 	c.client.CloseAllowingRebalance()
 	c.log.Info("Kafka connections closed", "duration", since(start))

@@ -11,14 +11,14 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// DeadLetterMaxBytes is what the dead-letter topic's max.message.bytes should be:
-// Kafka's default limit for a record (1 MiB) and as much again, so that a record
-// fits with the headers that are added. No larger one is sent.
+// DeadLetterMaxBytes is the recommended max.message.bytes of the dead-letter topic: twice
+// Kafka's default record limit (1 MiB), so that a record fits together with the headers
+// that are added. No larger record is sent.
 const DeadLetterMaxBytes = 2 << 20
 
-// deadLetter returns when Kafka has acknowledged a dead letter for each of items
-// that cannot be counted: the record as it was, and why and where it was dropped.
-// It is written again whenever its record is consumed again.
+// deadLetter returns once Kafka has acknowledged a dead letter for each item that cannot
+// be counted: the original record, why it was dropped, and where it was. The dead letter
+// is written again whenever its record is consumed again.
 func (c *Consumer) deadLetter(ctx context.Context, items []*item) error {
 	var dead []*item
 	var letters []*kgo.Record
@@ -34,7 +34,8 @@ func (c *Consumer) deadLetter(ctx context.Context, items []*item) error {
 	results := c.client.ProduceSync(ctx, letters...)
 	for n := range results {
 		if errors.Is(results[n].Err, kerr.MessageTooLarge) {
-			// The topic takes no record of that size: where it lies is said all the same.
+			// The topic accepts no record of that size. Write the letter without the
+			// value: it still says where the record is.
 			brief := readRecord(results[n].Record)
 			brief.Value = nil
 			brief.DeadLetter.ValueOmitted = "larger than this topic's max.message.bytes"
@@ -43,7 +44,8 @@ func (c *Consumer) deadLetter(ctx context.Context, items []*item) error {
 	}
 	if err := results.FirstErr(); err != nil {
 		if errors.Is(err, kerr.UnknownTopicID) {
-			// The topic was deleted and made anew: kgo has to be told to forget it.
+			// The topic was deleted and recreated: kgo must be told to forget the old
+			// one.
 			c.client.PurgeTopicsFromProducing(c.deadLetterTopic)
 		}
 		return fmt.Errorf("write %d dead letters to topic %q: %w", len(letters), c.deadLetterTopic, err)
@@ -56,8 +58,9 @@ func (c *Consumer) deadLetter(ctx context.Context, items []*item) error {
 	return nil
 }
 
-// letter is the dead letter of an item: its record as it was, and why and where it was
-// dropped. One that was put back from among the dead letters has only the newest.
+// letter builds the dead letter of an item: the original record, why it was dropped, and
+// where it was. A record that was replayed from the dead-letter topic carries only the
+// latest reason.
 func (c *Consumer) letter(i *item) *kgo.Record {
 	letter := readRecord(i.record)
 	letter.DeadLetter = &tracking.DeadLetter{

@@ -10,25 +10,24 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// item is a record, and what it says: an event, or why it cannot be counted.
+// item is a record and its meaning: an event, or the reason it cannot be counted.
 type item struct {
 	partition, epoch int32
 	offset           int64
-	record           *kgo.Record // nil once it is decoded, if it need not be kept
-	bytes            int         // of the record's value, which may be let go
+	record           *kgo.Record // nil after decoding, unless it must be kept
+	bytes            int         // size of the record's value, even once the record is released
 	event            tracking.Event
 	why              *tracking.DropError // nil for an event
 	received         time.Time
 	done             bool // PostgreSQL has committed it, or Kafka acknowledged its dead letter
 }
 
-// newItem reads what a record says, using travelled for that. The record of an event is
-// dropped, unless keep: it is several times as large as the event.
+// newItem decodes a record, with travelled as scratch space. Unless keep is set, the
+// record of an event is released: it is several times the size of the event.
 func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool) item {
 	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: len(r.Value)}
 	*travelled = readRecord(r)
-	// Where nobody says when a webhook was received, the record's own time is the best
-	// there is.
+	// If nothing says when the webhook was received, fall back to the record's timestamp.
 	i.received = travelled.ReceivedAt
 	if i.received.IsZero() {
 		i.received = r.Timestamp
@@ -45,13 +44,13 @@ func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool)
 	return i
 }
 
-// What an item, and a record, take in memory beside their bytes.
+// Memory overhead of an item and of a record, beside their bytes.
 const (
 	itemOverhead   = 400
 	recordOverhead = 400
 )
 
-// held is about how many bytes of memory the item takes.
+// held is roughly how many bytes of memory the item takes.
 func (i *item) held() int {
 	e := &i.event
 	n := itemOverhead + len(e.EventID) + len(e.ProviderEmailID) + len(e.Link) + len(e.UserAgent) + len(e.Reason) + len(e.Message)
@@ -61,7 +60,7 @@ func (i *item) held() int {
 	return n
 }
 
-// typ is the event's type; 0 where it was dropped before that was known.
+// typ is the event's type; 0 if it was dropped before the type was known.
 func (i *item) typ() tracking.Type {
 	if i.why != nil {
 		return i.why.Type
@@ -69,13 +68,13 @@ func (i *item) typ() tracking.Type {
 	return i.event.Type
 }
 
-// before tells whether i comes before j in their partition. After an unclean
-// election of a leader offsets begin again lower, in a later epoch.
+// before tells whether i precedes j in their partition. After an unclean leader election,
+// offsets restart lower, in a later epoch.
 func (i *item) before(j *item) bool {
 	return cmp.Or(cmp.Compare(i.epoch, j.epoch), cmp.Compare(i.offset, j.offset)) < 0
 }
 
-// readRecord is what travelled in r.
+// readRecord decodes the key, value and headers of r.
 func readRecord(r *kgo.Record) tracking.Record {
 	travelled := tracking.Record{Key: r.Key, Value: r.Value}
 	for _, h := range r.Headers {

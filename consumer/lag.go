@@ -13,33 +13,33 @@ import (
 )
 
 const (
-	// lagInterval is how often the lag is asked for: five requests, the two of
-	// metadata among them, which is little beside what a member fetches and commits.
+	// lagInterval is how often the lag is measured. It takes five requests, two of them
+	// for metadata, which is little beside what a member fetches and commits.
 	lagInterval = 5 * time.Second
 
-	// lagFresh is how long a lag is shown that Kafka has not told anew.
+	// lagFresh is how long a lag is shown without an update from Kafka.
 	lagFresh = 3 * lagInterval
 
-	// noPartition is where kadm puts the error of a whole topic.
+	// noPartition is where kadm reports an error of a whole topic.
 	noPartition = -1
 )
 
-// lags are those of the partitions that a member owns, and their collector.
+// lags holds the lag of each partition that the member owns, and is its collector.
 //
-// A series is there while this member owns the partition, so that over the group
-// each has one, and while it is fresh: when Kafka has not answered for lagFresh the
-// number would say that all is well, or no worse than it was, for as long as Kafka
-// is away. Exporters of the lag do the same: they show what they could ask for.
+// A series exists while this member owns the partition, so that each has exactly one
+// across the group, and while the value is fresh. A value kept past lagFresh would claim
+// that all is well, or no worse, for as long as Kafka is down. Other lag exporters do the
+// same: they show only what they could ask for.
 type lags struct {
 	topic string
 	desc  *prometheus.Desc
-	added chan struct{} // has one when partitions have come whose lag is not known
+	added chan struct{} // signalled when partitions were added whose lag is not known
 
 	mu sync.Mutex
-	of map[int32]lag // each partition owned
+	of map[int32]lag // by owned partition
 }
 
-// lag is that of one partition; the zero value is none.
+// lag is the lag of one partition; the zero value means unknown.
 type lag struct {
 	records int64
 	at      time.Time
@@ -70,7 +70,7 @@ func (l *lags) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// add takes in partitions that have come, and returns how many are owned now.
+// add adds assigned partitions and returns how many are owned now.
 func (l *lags) add(partitions []int32) (owned int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,12 +79,12 @@ func (l *lags) add(partitions []int32) (owned int) {
 	}
 	select {
 	case l.added <- struct{}{}:
-	default: // it has one
+	default: // already signalled
 	}
 	return len(l.of)
 }
 
-// remove forgets partitions that have gone, and returns how many are left.
+// remove removes partitions that are no longer owned and returns how many are left.
 func (l *lags) remove(partitions []int32) (owned int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,7 +94,8 @@ func (l *lags) remove(partitions []int32) (owned int) {
 	return len(l.of)
 }
 
-// watchLag keeps the lag until ctx ends. The function it returns waits for that.
+// watchLag keeps the lag up to date until ctx ends. The function it returns waits for
+// that.
 func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -113,29 +114,29 @@ func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
 	return running.Wait
 }
 
-// measureLag finds the lag of each partition owned: the records from the committed
-// offset to the end; or from the oldest one that there is, which is where the group
-// begins or goes on, if it has committed nothing, if retention has overtaken it, or
-// if the topic was made anew and is shorter. The end is asked for after the committed
-// offset, which is beyond it for no other reason.
+// measureLag finds the lag of each owned partition: the records between the committed
+// offset and the end. It counts from the oldest record instead, which is where the group
+// starts or resumes, if nothing is committed, if retention has overtaken the committed
+// offset, or if the topic was recreated and is shorter. The end is read after the
+// committed offset, so a committed offset beyond it can only mean a recreated topic.
 func (c *Consumer) measureLag(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lagInterval)
 	defer cancel()
 	admin := kadm.NewClient(c.client)
 	committed, err := admin.FetchOffsets(ctx, c.group)
-	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // that is: it has never had a member
+	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // the group has never had a member
 		return
 	}
-	// Both at once: a broker that does not answer takes all the time, and the lag of
-	// the others' partitions is known all the same.
+	// Ask for both at once: if one broker does not answer, all the time is used up, but
+	// the lag of the other brokers' partitions is still known.
 	var starts, ends kadm.ListedOffsets
 	var asking sync.WaitGroup
 	asking.Go(func() { starts, _ = admin.ListStartOffsets(ctx, c.topic) })
 	asking.Go(func() { ends, _ = admin.ListEndOffsets(ctx, c.topic) })
 	asking.Wait()
 	if none, found := starts.Lookup(c.topic, noPartition); found && errors.Is(none.Err, kerr.UnknownTopicOrPartition) {
-		// kgo waits for it without a word.
-		c.log.Warn("topic does not exist: nothing can be consumed until mailtally migrate makes it", "topic", c.topic)
+		// kgo waits for the topic silently.
+		c.log.Warn("topic does not exist: nothing can be consumed until mailtally migrate creates it", "topic", c.topic)
 	}
 	now := time.Now()
 	c.lags.mu.Lock()

@@ -7,43 +7,43 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// positions are where a member stands in its partitions, to find what Kafka's
-// retention has removed before the group consumed it: the offsets between the last
-// record that came, or the group's committed offset before the first one, and the
-// next, as far as they lie before the partition's oldest record. What is missing
-// after that was compacted, or is a mark of a transaction: it is not lost. So
+// positions track where a member stands in its partitions, to find records that Kafka's
+// retention removed before the group consumed them. Those are the offsets between the
+// last record polled (or, before the first one, the group's committed offset) and the
+// next record, as far as they are below the partition's oldest record. Gaps above that
+// are compacted records or transaction markers, not losses. So
 //
-//   - a group that has never committed loses nothing by what was removed before it
-//     came, as it begins with the oldest record. Nobody can tell it from one whose
-//     committed offsets have expired, which may have lost all of that: it is warned of,
-//     and not counted;
-//   - a topic that was made anew loses nothing either, as its offsets go back. One that
-//     was cut short by an unclean election does, but that is not to be seen here: what
-//     comes next takes the offsets of what is gone;
-//   - offsets that held no record count like records where they are removed with
-//     others, and so do records whose events a member had applied and not committed.
+//   - a group that has never committed loses nothing that was removed before it started,
+//     since it starts at the oldest record. It cannot be told from a group whose
+//     committed offsets have expired, which may have lost all of that: a warning is
+//     logged, and nothing is counted;
+//   - a recreated topic loses nothing either, since its offsets go back. A topic
+//     truncated by an unclean leader election does lose records, but that cannot be seen
+//     here: new records reuse the lost offsets;
+//   - offsets that held no record count as records if they are removed together with
+//     others, and so do records whose events were applied but not committed.
 //
-// A loss is counted and logged when an offset behind it is committed: until then
-// whoever gets the partition finds it again, and afterwards nobody does. So lines and
-// metric agree, and have it once over a group, unless the answer to a commit is
-// lost with the partition, or a member with its numbers. If no record comes after
-// those that were removed, the loss is found when one does.
+// A loss is counted and logged when an offset beyond it is committed: until then, any
+// later owner of the partition finds it again; afterwards, nobody does. So log and metric
+// agree, and report each loss once per group, unless the response to a commit is lost
+// together with the partition, or a member dies with its counters. If no record follows
+// the removed ones, the loss is found when one does.
 type positions struct {
 	mu sync.Mutex
 	of map[int32]*position
 }
 
 type position struct {
-	next    int64 // offset, if nothing is missing
-	isFirst bool  // nothing has come since next was the committed offset
-	lost    []gap // found and not committed
+	next    int64 // the next offset, if nothing is missing
+	isFirst bool  // nothing was polled yet; next is the committed offset
+	lost    []gap // found, but no offset beyond them is committed
 }
 
-// gap is the offsets from one to the next that is there.
+// gap is a range of missing offsets, up to the next one that exists.
 type gap struct{ from, to int64 }
 
-// begin notes the committed offsets of partitions that come to the member. Those that
-// have none are as they were given.
+// begin records the committed offsets of newly assigned partitions. Those without one
+// stay unknown.
 func (p *positions) begin(committed map[int32]kgo.Offset) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -55,32 +55,32 @@ func (p *positions) begin(committed map[int32]kgo.Offset) {
 	}
 }
 
-// findLost moves on by what was polled.
+// findLost advances by what was polled.
 func (c *Consumer) findLost(fetches kgo.Fetches) {
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		begins, isBefore := c.positions.advance(f.FetchPartition)
 		if isBefore {
-			// The client takes no mark before an offset that was committed in a later
-			// epoch. Once it is told, it does, and fetches these records again.
+			// The client accepts no mark below an offset that was committed in a later
+			// epoch. After the rewind it does, and fetches these records again.
 			first := f.Records[0]
 			c.rewind(offsets{f.Partition: {Epoch: first.LeaderEpoch, Offset: first.Offset}})
 		}
 		if begins > 0 {
-			c.log.Warn("no committed offset: the group begins at the oldest record there is. It is new, or its offsets have expired, and then up to as many records as the offset says are counted nowhere; keep the brokers' offsets.retention.minutes above the topic's retention",
+			c.log.Warn("no committed offset: the group starts at the oldest record. Either the group is new, or its offsets have expired; in that case up to as many records as the offset says were never counted. Keep the brokers' offsets.retention.minutes above the topic's retention",
 				"topic", f.Topic, "partition", f.Partition, "offset", begins, "group", c.group)
 		}
 	})
 }
 
-// advance moves on behind the records of a fetch, and notes what is missing before
-// them. begins is the oldest record's offset, where they are the first ones and
-// nothing was committed; isBefore says that they are the first ones, and lie before
-// the committed offset, as in a topic that was made anew.
+// advance moves past the records of a fetch and notes what is missing before them. begins
+// is the offset of the oldest record, if these are the partition's first records and
+// nothing was committed. isBefore says that they are the first and are below the
+// committed offset, as in a recreated topic.
 func (p *positions) advance(f kgo.FetchPartition) (begins int64, isBefore bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at, known := p.of[f.Partition]
-	removed := f.LogStartOffset // up to here; records that were fetched before that are not lost
+	removed := f.LogStartOffset // up to here; records fetched before that are not lost
 	if len(f.Records) > 0 {
 		removed = min(removed, f.Records[0].Offset)
 	}
@@ -101,8 +101,8 @@ func (p *positions) advance(f kgo.FetchPartition) (begins int64, isBefore bool) 
 	return begins, isBefore
 }
 
-// rewind goes back to offsets that will be fetched again. What was found to be
-// missing behind them will be found again, perhaps with more.
+// rewind goes back to offsets that will be fetched again. Losses found beyond them will
+// be found again, perhaps larger.
 func (p *positions) rewind(to offsets) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,8 +114,8 @@ func (p *positions) rewind(to offsets) {
 	}
 }
 
-// committed forgets, and returns, what is lost of a partition for good, now that the
-// group stands at an offset.
+// committed removes and returns the final losses of a partition, now that the group has
+// committed an offset.
 func (p *positions) committed(partition int32, offset int64) (lost []gap) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,11 +133,11 @@ func (p *positions) committed(partition int32, offset int64) (lost []gap) {
 	return lost
 }
 
-// countLost counts and logs what is lost for good.
+// countLost counts and logs final losses.
 func (c *Consumer) countLost(partition int32, lost []gap) {
 	for _, g := range lost {
 		c.metrics.lost.Add(float64(g.to - g.from))
-		c.log.Error("records lost: Kafka's retention removed them before the group had consumed them; raise the topic's retention above the longest time that the group may be away, and have the provider send these webhooks again if it can",
+		c.log.Error("records lost: Kafka's retention removed them before the group had consumed them; raise the topic's retention above the longest time the group may be down, and have the provider resend these webhooks if it can",
 			"topic", c.topic, "partition", partition, "offset", g.from, "records", g.to-g.from, "group", c.group)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// metrics are those beside the tally. All series exist from the start.
+// metrics are the ones outside the tally. All series exist from the start.
 type metrics struct {
 	lost                       prometheus.Counter
 	applyDuration, batchEvents prometheus.Histogram
@@ -17,26 +17,25 @@ type metrics struct {
 	retries                    *prometheus.CounterVec
 }
 
-// retryDeadLetter is the reason to try a batch again that is Kafka's: its dead
-// letters were not acknowledged. The others are tracking's.
+// retryDeadLetter is the one reason for a retry that comes from Kafka: the dead letters
+// were not acknowledged. The other reasons are tracking's.
 const retryDeadLetter = "dead_letter"
 
-// Where the buckets come from: `make bench` (internal/bench/measured/short.md). They
-// go from below the usual value, so that its quantiles are more than a guess, to
-// where a timeout ends it or nobody asks any more. Native histograms tell values 10 %
-// apart over all of that.
+// The buckets come from `make bench` (internal/bench/measured/short.md). They start below
+// the usual value, so that its quantiles are more than a guess, and end where a timeout
+// applies or the exact value no longer matters. Native histograms resolve 10 % over the
+// whole range.
 var (
-	// A batch of one takes 0.7 ms, thousands under a backlog 10 to 50 ms; a database
-	// 10 ms away adds two to four times that. workTimeout ends it.
+	// A batch of one takes 0.7 ms, thousands under a backlog 10 to 50 ms; a database 10
+	// ms away adds two to four times that latency. workTimeout is the upper limit.
 	applyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
-	// One event at a time below a few hundred a second, 90 at 10,000 a second, 2,300
-	// to 5,000 under a backlog; 10,000 is the most that CONSUMER_MAX_BATCH allows as
-	// it comes.
+	// One event at a time below a few hundred a second, 90 at 10,000 a second, 2,300 to
+	// 5,000 under a backlog; 10,000 is the default CONSUMER_MAX_BATCH.
 	batchBuckets = []float64{1, 3, 10, 30, 100, 300, 1000, 2000, 3000, 5000, 10000}
 
-	// The median is 2.5 ms at 200 a second and 5 ms at 10,000, p99 5.7 and 40 ms. More
-	// than 10 s is late; the rest says how far back a standstill goes.
+	// The median is 2.5 ms at 200 a second and 5 ms at 10,000; p99 is 5.7 and 40 ms.
+	// Above 10 s is late; the buckets beyond show how long a standstill was.
 	delayBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200}
 )
 
@@ -71,8 +70,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// observeApplied observes a transaction that PostgreSQL has committed, and how long ago
-// the webhooks of its events were received.
+// observeApplied observes a transaction that PostgreSQL has committed, and the age of its
+// webhooks since their receipt.
 func (m *metrics) observeApplied(items []*item, took time.Duration) {
 	now := time.Now()
 	events := 0

@@ -8,18 +8,19 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// outage is that of the database, which all writers use at once. It begins when an
-// attempt fails that no other writer's success has contradicted since it began: a
-// locked row stops one writer, while the others commit. It ends with the next success.
+// outage tracks outages of the database, which all writers use at once. An outage starts
+// when an attempt fails and no other writer has succeeded since that attempt started: a
+// locked row stops one writer while the others commit to PostgreSQL. It ends with the
+// next success.
 type outage struct {
-	mu       sync.Mutex // held while a line is written, so that they are in order
+	mu       sync.Mutex // held while logging, to keep the lines in order
 	began    time.Time
 	tries    int
 	answered time.Time // last
 }
 
-// databaseFailed logs that the database is lost, once. A conflict, and what nobody
-// expects, is no loss of it.
+// databaseFailed logs once that the database is lost. A conflict or an unexpected error
+// does not count as a loss.
 func (c *Consumer) databaseFailed(attempt time.Time, reason string, err error) {
 	lost := []string{tracking.RetryConnection, tracking.RetryTimeout, tracking.RetryResources, tracking.RetrySchema}
 	if !slices.Contains(lost, reason) {
@@ -34,7 +35,7 @@ func (c *Consumer) databaseFailed(attempt time.Time, reason string, err error) {
 	o.tries++
 	if o.tries == 1 {
 		o.began = time.Now()
-		c.log.Warn("database lost: tried again until it is back, nothing is dropped or committed meanwhile", "reason", reason, "error", err)
+		c.log.Warn("database lost: retrying until it is back; nothing is dropped or committed meanwhile", "reason", reason, "error", err)
 	}
 }
 
@@ -50,5 +51,5 @@ func (c *Consumer) databaseAnswered() {
 	}
 }
 
-// since is how long ago start was, as logs say it.
+// since formats the time since start for the log.
 func since(start time.Time) string { return time.Since(start).Round(time.Millisecond).String() }

@@ -11,10 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The client calls what follows, one at a time, and never between a poll and
-// AllowRebalance: Run has nothing in hand then, and has marked all that is done.
+// The client calls the callbacks below one at a time, and never between a poll and
+// AllowRebalance: the window is empty then, and all that is done is marked.
 
-// onBlocked says that one of the others waits for AllowRebalance.
+// onBlocked says that one of the other callbacks is waiting for AllowRebalance.
 func (c *Consumer) onBlocked(context.Context, *kgo.Client) { c.yield.Store(true) }
 
 func (c *Consumer) onAssigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
@@ -24,23 +24,23 @@ func (c *Consumer) onAssigned(_ context.Context, _ *kgo.Client, added map[string
 	}
 }
 
-// onFetchOffsets notes the committed offsets of partitions that come to this member.
+// onFetchOffsets records the committed offsets of partitions assigned to this member.
 func (c *Consumer) onFetchOffsets(_ context.Context, committed map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
 	c.positions.begin(committed[c.topic])
 	return committed, nil
 }
 
-// onRevoked commits what is marked of partitions that go to others, or of all when the
-// member leaves.
+// onRevoked commits what is marked of partitions that move to other members, or of all
+// when the member leaves.
 func (c *Consumer) onRevoked(ctx context.Context, _ *kgo.Client, gone map[string][]int32) {
 	partitions := gone[c.topic]
 	if len(partitions) == 0 {
-		return // a rebalance has begun, and nothing goes yet
+		return // a rebalance has begun, but nothing is revoked yet
 	}
 	start := time.Now()
 	c.commit(ctx)
 	if len(c.client.MarkedOffsets()) > 0 {
-		c.committed.Store(false) // why was said
+		c.committed.Store(false) // the reason has been logged
 	} else if c.committed.Load() {
 		c.log.Info("offsets committed", "group", c.group, "topic", c.topic, "duration", since(start))
 	}
@@ -48,19 +48,19 @@ func (c *Consumer) onRevoked(ctx context.Context, _ *kgo.Client, gone map[string
 	c.log.Info("partitions revoked", "group", c.group, "topic", c.topic, "partitions", sorted(partitions), "owned", owned)
 }
 
-// onLost can commit nothing: the partitions are somebody else's by now.
+// onLost can commit nothing: other members may own the partitions by now.
 func (c *Consumer) onLost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
 	c.committed.Store(false)
 	if partitions := gone[c.topic]; len(partitions) > 0 {
 		owned := c.lags.remove(partitions)
-		c.log.Warn("partitions lost: the member is out of its group, and joins it anew", "group", c.group, "topic", c.topic, "partitions", sorted(partitions), "owned", owned)
+		c.log.Warn("partitions lost: the member was removed from its group and rejoins it", "group", c.group, "topic", c.topic, "partitions", sorted(partitions), "owned", owned)
 	}
 }
 
 func sorted(partitions []int32) []int32 { return slices.Sorted(slices.Values(partitions)) }
 
-// commit commits what is marked and waits for that, but no longer than commitTimeout
-// or ctx. (The client may wait longer, for an earlier commit that nobody answers.)
+// commit commits what is marked and waits until that ends, or ctx or commitTimeout does.
+// (The client may wait longer, for an earlier commit that gets no response.)
 func (c *Consumer) commit(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	go func() {
@@ -70,15 +70,15 @@ func (c *Consumer) commit(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// onAutoCommit says how a commit ended that the client began by itself.
+// onAutoCommit handles the outcome of a commit that the client started by itself.
 func (c *Consumer) onAutoCommit(client *kgo.Client, request *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
-	if !errors.Is(err, context.Canceled) { // or else the member leaves, and commits once more
+	if !errors.Is(err, context.Canceled) { // otherwise the member is leaving, and commits once more
 		c.onCommit(client, request, response, err)
 	}
 }
 
-// onCommit says how a commit ended. Where it failed no harm is done: the client
-// repeats it, or another member applies the records again, to no effect.
+// onCommit handles the outcome of a commit. A failure does no harm: the client retries,
+// or another member applies the records again, to no effect.
 func (c *Consumer) onCommit(_ *kgo.Client, request *kmsg.OffsetCommitRequest, response *kmsg.OffsetCommitResponse, err error) {
 	failed := make(map[int32]bool)
 	if err == nil {
@@ -92,7 +92,7 @@ func (c *Consumer) onCommit(_ *kgo.Client, request *kmsg.OffsetCommitRequest, re
 		}
 	}
 	if err != nil {
-		c.log.Warn("offsets not committed yet: if the member ends before they are, the records will be consumed again and come out as duplicates",
+		c.log.Warn("offsets not committed yet: if the member ends before they are, the records are consumed again and count as duplicates",
 			"group", c.group, "topic", c.topic, "error", err)
 		if len(failed) == 0 {
 			return
@@ -108,10 +108,10 @@ func (c *Consumer) onCommit(_ *kgo.Client, request *kmsg.OffsetCommitRequest, re
 	}
 }
 
-// renewTopic sends the client to the topic anew where that was deleted and made again,
-// as err says: its id is another. The client commits no offsets of the old one to it, if
-// the brokers know ids in commits (Kafka 4.0); a group should be stopped before its
-// topic is deleted.
+// renewTopic makes the client switch to the recreated topic if err says that the old one
+// was deleted: the new one has another id. The client does not commit offsets of the old
+// topic to the new one, provided that the brokers support topic ids in commits (Kafka
+// 4.0). A group should be stopped before its topic is deleted.
 func (c *Consumer) renewTopic(err error) {
 	if errors.Is(err, kerr.UnknownTopicID) {
 		c.client.PurgeTopicsFromConsuming(c.topic)

@@ -8,15 +8,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Run consumes until ctx ends, then finishes what writers have begun, commits it,
-// leaves the group and returns: within stopTimeout, and a few seconds each for
-// what became of a lost commit and for leaving. Errors of Kafka and PostgreSQL do not
-// end it; it waits for them to pass.
+// Run consumes until ctx ends. Then it finishes what the writers have begun, commits it,
+// leaves the group and returns: within stopTimeout, plus a few seconds each for resolving
+// a lost commit and for leaving. Errors of Kafka and PostgreSQL do not end it; it backs
+// off and retries.
 //
-// Several batches are in hand: while writers are busy with those, more is polled and
-// handed to them, and each takes all that waits for it into its next transaction. So
-// transactions grow by themselves, with the load and with a database that is slow or
-// far away, and no event waits for others to come.
+// The window holds several batches: while the writers are busy, more is polled and handed
+// to them, and each takes everything that waits for it into its next transaction. So
+// transactions grow by themselves with the load, or with a slow or distant database, and
+// no event waits for others to arrive.
 func (c *Consumer) Run(ctx context.Context) {
 	defer c.Close()
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -25,7 +25,7 @@ func (c *Consumer) Run(ctx context.Context) {
 	defer context.AfterFunc(ctx, func() {
 		begun <- time.Now()
 		c.yield.Store(true)
-		time.AfterFunc(stopTimeout, cancel) // What is in hand outlives ctx by so much.
+		time.AfterFunc(stopTimeout, cancel) // The window may outlive ctx by this much.
 		c.log.Info("stopping: nothing more is polled", "group", c.group)
 	})()
 	lagging, stopLag := context.WithCancel(ctx)
@@ -33,9 +33,9 @@ func (c *Consumer) Run(ctx context.Context) {
 	defer func() { stopLag(); lagStopped() }()
 	stopWriters := c.startWriters(work)
 
-	var failure error // why not all that was in hand was done, the last time
+	var failure error // why the window was last emptied with something left undone
 	for stopping := false; !stopping; {
-		// A rebalance of the group waits from here …
+		// A rebalance waits from here …
 		fetches, err := c.poll(ctx)
 		polled := c.decode(fetches)
 		c.window.add(polled)
@@ -47,7 +47,7 @@ func (c *Consumer) Run(ctx context.Context) {
 		}
 		rest := c.window.finish()
 		c.mark(rest.done)
-		if !stopping { // or else leaving the group commits
+		if !stopping { // otherwise leaving the group commits
 			c.putBack(work, rest.left)
 		}
 		c.client.AllowRebalance() // … to here.
@@ -64,12 +64,12 @@ func (c *Consumer) Run(ctx context.Context) {
 	if failure != nil {
 		c.log.Warn("gave up what writers had begun: not all of it is done, the rest is the group's", "group", c.group, "error", failure, "duration", since(<-begun))
 	} else {
-		c.log.Info("drained: what writers had begun is done, the rest is the group's", "group", c.group, "duration", since(<-begun))
+		c.log.Info("drained: the writers finished what they had begun; the rest is left to the group", "group", c.group, "duration", since(<-begun))
 	}
 }
 
-// poll takes what has been fetched. While there is something in hand it waits for no
-// longer than the oldest of that is in work, and what it gives may be empty.
+// poll returns what has been fetched. If the window is not empty, it waits no longer than
+// until its oldest batch is processed, and may return nothing.
 func (c *Consumer) poll(ctx context.Context) (kgo.Fetches, error) {
 	if !c.window.isEmpty() {
 		if c.yield.Load() {
@@ -96,7 +96,7 @@ func (c *Consumer) hand(b *batch) {
 	}
 }
 
-// mark has the client commit these offsets, within commitInterval.
+// mark makes the client commit these offsets within commitInterval.
 func (c *Consumer) mark(done offsets) {
 	if len(done) > 0 {
 		c.backoff.Reset()
@@ -104,8 +104,8 @@ func (c *Consumer) mark(done offsets) {
 	}
 }
 
-// putBack has what is left fetched again. What is marked is committed first, since the
-// client takes the offsets that it goes back to for committed ones.
+// putBack rewinds to what is left, so that it is fetched again. It first commits what is
+// marked, since the client treats the offsets that it is set to as committed.
 func (c *Consumer) putBack(ctx context.Context, left offsets) {
 	if len(left) > 0 {
 		c.commit(ctx)
@@ -113,22 +113,22 @@ func (c *Consumer) putBack(ctx context.Context, left offsets) {
 	}
 }
 
-// rewind has the next polls begin at these offsets. A rebalance waits meanwhile, so
-// these partitions are ours.
+// rewind makes the next polls start at these offsets. A rebalance waits meanwhile, so
+// this member still owns the partitions.
 func (c *Consumer) rewind(to offsets) {
 	c.positions.rewind(to)
 	c.client.SetOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: to})
 }
 
-// mustLetGo tells whether to finish all that is in hand.
+// mustLetGo tells whether to finish the window.
 func (c *Consumer) mustLetGo() bool {
 	return c.yield.Load() || time.Since(c.allowed) > letGoInterval
 }
 
-// pause waits before what has failed is tried again.
+// pause backs off before the next try.
 func (c *Consumer) pause(ctx context.Context, err error) {
 	wait := c.backoff.NextBackOff()
-	c.log.Warn("pausing: nothing is lost, what was not applied is fetched again",
+	c.log.Warn("pausing: nothing is lost; what was not applied is fetched again",
 		"group", c.group, "topic", c.topic, "error", err, "retry_in", wait.Round(time.Millisecond).String())
 	select {
 	case <-time.After(wait):

@@ -8,10 +8,10 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// tally is the collector of a window's counts. It is a single one, so that every scrape
-// adds up: consumed = applied + duplicate + dropped + refetched + in flight. As counters
-// of their own, which a scrape reads one after the other, they would not while batches
-// go on, and whoever watches the difference would see it jump.
+// tally is the collector of a window's counts. There is only one, so that every scrape
+// adds up: consumed = applied + duplicate + dropped + refetched + in flight. A scrape
+// reads separate counters one after the other, so their sum would be off while batches
+// progress, and anyone watching the difference would see it jump.
 type tally struct {
 	window  *window
 	created time.Time
@@ -60,7 +60,7 @@ func (t *tally) Collect(to chan<- prometheus.Metric) {
 	count := func(desc *prometheus.Desc, n int, labels ...string) {
 		to <- prometheus.MustNewConstMetricWithCreatedTimestamp(desc, prometheus.CounterValue, float64(n), t.created, labels...)
 	}
-	for _, typ := range append(tracking.Types(), 0) { // 0: of what was dropped before its type was known
+	for _, typ := range append(tracking.Types(), 0) { // 0: dropped before the type was known
 		count(t.consumed, c.consumed[typ], typ.String())
 		count(t.applied, c.applied[typ], typ.String())
 		count(t.duplicate, c.duplicate[typ], typ.String())

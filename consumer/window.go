@@ -11,29 +11,29 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// No more is polled while the window has so many times MaxBatch records, or takes so
-// many bytes of memory, or has so many batches, tiny as they may be.
+// Limits of the window. Nothing more is polled while it has reached one of them: in
+// records, in bytes of memory, or in batches, however small.
 const (
 	maxWindowRecords = 4 // times MaxBatch
 	maxWindowBytes   = 32 << 20
 	maxWindowBatches = 256
 )
 
-// window is what is in hand: the batches that were polled and are not done, oldest
-// first. With it go the counts of what came into it and of what became of that: each
-// method changes both in one step, so that every scrape adds up.
+// window holds the batches in progress, those polled and not done, oldest first. It also
+// counts what came in and what became of it. Each method changes both in one step, so
+// that every scrape adds up.
 //
-// What is consumed is counted as it is polled, what became of it as PostgreSQL and
-// Kafka say so, and what is in flight by a look at what is there. An event that gets
-// lost between them, or is counted twice, shows.
+// Consumed events are counted when polled, outcomes when PostgreSQL and Kafka confirm
+// them, and events in flight by looking at what is in the window. So an event that is
+// lost or counted twice in between shows.
 type window struct {
 	mu      sync.Mutex
-	batches []*batch // Run's goroutine alone changes it
+	batches []*batch // changed only by Run's goroutine
 	now     counts
 }
 
-// counts are those of all that has been through a window. What is dropped has a key for
-// each label set there can be.
+// counts cover everything that has been through a window. dropped has a key for each
+// possible label set.
 type counts struct {
 	consumed, applied, duplicate tracking.Counts
 	dropped                      map[drop]int
@@ -46,10 +46,10 @@ type drop struct {
 	reason tracking.Reason
 }
 
-// offsets are places in partitions.
+// offsets are positions, by partition.
 type offsets map[int32]kgo.EpochOffset
 
-// add takes in what a poll brought, which may be nothing.
+// add adds what a poll returned, which may be nothing.
 func (w *window) add(b *batch) {
 	if b.records == 0 {
 		return
@@ -65,7 +65,7 @@ func (w *window) add(b *batch) {
 	}
 }
 
-// applied notes that PostgreSQL has committed the events of items.
+// applied records that PostgreSQL has committed the events of items.
 func (w *window) applied(items []*item, result tracking.Result) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -82,7 +82,7 @@ func (w *window) applied(items []*item, result tracking.Result) {
 	w.now.firstClicks += result.FirstClicks
 }
 
-// dropped notes that Kafka has acknowledged an item's dead letter.
+// dropped records that Kafka has acknowledged an item's dead letter.
 func (w *window) dropped(i *item) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -90,8 +90,8 @@ func (w *window) dropped(i *item) {
 	w.now.dropped[drop{i.why.Type, i.why.Reason}]++
 }
 
-// done takes out the oldest batches, as far as all of each is done, and returns the
-// offsets behind them.
+// done removes the oldest batches, as far as each is done entirely, and returns the
+// offsets after them.
 func (w *window) done() offsets {
 	n := 0
 	for n < len(w.batches) && w.batches[n].isDone() {
@@ -107,15 +107,15 @@ func (w *window) done() offsets {
 	return done
 }
 
-// rest is how all that was in hand ended.
+// rest is the outcome of finishing the window.
 type rest struct {
-	done    offsets // behind what is done
-	left    offsets // of the first in each partition that is not done
+	done    offsets // after what is done
+	left    offsets // of the first item in each partition that is not done
 	refused bool    // PostgreSQL has refused an event for good
-	err     error   // why some is left
+	err     error   // why something is left
 }
 
-// finish waits until all is worked off, and takes it out.
+// finish waits until everything is processed and empties the window.
 func (w *window) finish() rest {
 	var r rest
 	refetched := 0
@@ -140,9 +140,9 @@ func (w *window) finish() rest {
 	return r
 }
 
-// progress is how far batches, which are worked off and all that is in hand of their
-// partitions up to their last records, have brought them: the offsets behind what is
-// done, and those of the first that are not.
+// progress returns how far batches have brought their partitions: the offsets after what
+// is done, and those of the first items that are not done. The batches must be processed,
+// and must include everything in the window of their partitions up to their last records.
 func progress(batches []*batch) (done, left offsets) {
 	type span struct{ first, last, left *item }
 	partitions := make(map[int32]*span)
@@ -183,10 +183,10 @@ func progress(batches []*batch) (done, left offsets) {
 
 func (w *window) isEmpty() bool { return len(w.batches) == 0 }
 
-// oldest is the batch that has been in hand for longest. There must be one.
+// oldest is the first batch. The window must not be empty.
 func (w *window) oldest() *batch { return w.batches[0] }
 
-// isFull tells whether no more is to be polled, in batches of up to maxBatch records.
+// isFull tells whether to stop polling, given batches of up to maxBatch records.
 func (w *window) isFull(maxBatch int) bool {
 	held := 0
 	for _, b := range w.batches {
@@ -195,7 +195,7 @@ func (w *window) isFull(maxBatch int) bool {
 	return w.records() >= maxWindowRecords*maxBatch || held >= maxWindowBytes || len(w.batches) >= maxWindowBatches
 }
 
-// records is how many there are.
+// records is the number of records in the window.
 func (w *window) records() (n int) {
 	for _, b := range w.batches {
 		n += b.records
@@ -203,7 +203,7 @@ func (w *window) records() (n int) {
 	return n
 }
 
-// scrape is all counts at one moment, and how many events are in flight.
+// scrape returns a consistent snapshot of all counts, and the number of events in flight.
 func (w *window) scrape() (c counts, inFlight int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

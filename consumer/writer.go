@@ -11,17 +11,17 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// transactionBytes bounds a transaction by the size of its webhooks: 10,000 of the
-// usual size are within it.
+// transactionBytes bounds a transaction by the size of its webhooks; 10,000 of the usual
+// size fit.
 const transactionBytes = 16 << 20
 
 // writer applies its shares, as many at once as fit into a transaction.
 type writer struct {
 	*Consumer
-	limit int // of items in the next transaction: maxBatch, or less after hard ones; its goroutine's
+	limit int // items in the next transaction: maxBatch, or fewer after a refusal or timeout; used only by its goroutine
 
-	mu      sync.Mutex // of what follows, which is Run's and its goroutine's
-	more    *sync.Cond // on mu: a share waits, or the last one has come
+	mu      sync.Mutex // guards the fields below, shared by Run and its goroutine
+	more    *sync.Cond // on mu: a share is waiting, or there will be no more
 	waiting []*share
 	ended   bool
 }
@@ -32,7 +32,7 @@ func newWriter(c *Consumer) *writer {
 	return w
 }
 
-// startWriters starts them all. The function it returns waits for their end.
+// startWriters starts all writers. The function it returns stops them and waits.
 func (c *Consumer) startWriters(ctx context.Context) (stop func()) {
 	var running sync.WaitGroup
 	for _, w := range c.writers {
@@ -54,7 +54,7 @@ func (c *Consumer) startWriters(ctx context.Context) (stop func()) {
 	}
 }
 
-// give has the writer work off a share; nil is the last one.
+// give queues a share for the writer; nil means there will be no more.
 func (w *writer) give(s *share) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -66,8 +66,8 @@ func (w *writer) give(s *share) {
 	w.more.Signal()
 }
 
-// take waits for shares and takes the oldest: up to maxBatch records of them, or one
-// share. After the last one it returns none.
+// take waits for shares and takes the oldest: up to maxBatch records, but at least one
+// share. It returns none once there will be no more.
 func (w *writer) take() []*share {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -84,7 +84,7 @@ func (w *writer) take() []*share {
 	return shares
 }
 
-// work works shares off, as far as it gets, but those whose batch is to be left.
+// work processes shares as far as it can, except those whose batch is to be skipped.
 func (w *writer) work(ctx context.Context, shares []*share) {
 	var items []*item
 	for _, s := range shares {
@@ -98,20 +98,20 @@ func (w *writer) work(ctx context.Context, shares []*share) {
 	defer cancel()
 	if err := w.workOff(ctx, items); err != nil {
 		shares[0].err = err
-		w.yield.Store(true) // Run has what is left fetched again
+		w.yield.Store(true) // Run makes the rest be fetched again
 	}
-	// The newest ends first: when the oldest has, and Run looks, all have.
+	// End the newest first: by the time Run sees the oldest end, all have ended.
 	for _, s := range slices.Backward(shares) {
 		s.end()
 	}
 }
 
-// workOff works items off from the front: PostgreSQL commits the events, then Kafka
+// workOff processes items from the front: PostgreSQL commits the events, then Kafka
 // acknowledges the dead letters of the rest. An error stops it.
 //
-// All go into one transaction if possible. Where PostgreSQL refuses a row for good, or
-// takes too long, they go in halves: until the row is alone, which makes it a dead
-// letter, or the database keeps up. How many go is remembered, so that the next
+// All go into one transaction if possible. If PostgreSQL refuses a row for good, or takes
+// too long, the number of items is halved, until the row is alone, which makes it a dead
+// letter, or the database keeps up. The number is remembered, so that the next
 // transaction does not start over.
 func (w *writer) workOff(ctx context.Context, items []*item) error {
 	for len(items) > 0 {
@@ -122,9 +122,9 @@ func (w *writer) workOff(ctx context.Context, items []*item) error {
 		case errors.As(err, &refusal) && slices.ContainsFunc(items[:n], func(i *item) bool { return i.record == nil }):
 			w.keepRecords.Store(true)
 			w.metrics.retries.WithLabelValues(tracking.RetryOther).Inc()
-			return fmt.Errorf("records are fetched once more, since one is to be a dead letter: %w", err)
+			return fmt.Errorf("fetching the records again, since one must become a dead letter: %w", err)
 		case errors.As(err, &refusal):
-			w.limit = n / 2 // n > 1: a single one is no error
+			w.limit = n / 2 // n > 1: a single refused event is no error
 			continue
 		case err != nil && tracking.RetryReason(err) == tracking.RetryTimeout:
 			w.limit = max(1, n/2)
@@ -137,14 +137,14 @@ func (w *writer) workOff(ctx context.Context, items []*item) error {
 			return err
 		}
 		items = items[n:]
-		if !alone { // a refused row seldom comes alone
+		if !alone { // refused rows seldom come alone
 			w.limit = min(w.limit+w.limit/4+1, w.maxBatch)
 		}
 	}
 	return nil
 }
 
-// fit is how many of items go into the next transaction.
+// fit is how many of items fit into the next transaction.
 func (w *writer) fit(items []*item) int {
 	n, bytes := 0, 0
 	for n < min(w.limit, len(items)) && (n == 0 || bytes < transactionBytes) {
@@ -154,9 +154,9 @@ func (w *writer) fit(items []*item) int {
 	return n
 }
 
-// apply applies the events of items in one transaction. alone says that the only
-// one was an event which PostgreSQL refuses for good, and which is marked so; one
-// among others is a *[tracking.RefusedError].
+// apply applies the events of items in one transaction. alone says that there was only
+// one event, and that PostgreSQL refuses it for good; it is marked as dropped. If it was
+// among others, the error is a *[tracking.RefusedError].
 func (w *writer) apply(ctx context.Context, items []*item) (alone bool, err error) {
 	events := make([]tracking.Event, 0, len(items))
 	var last *item
@@ -183,7 +183,7 @@ func (w *writer) apply(ctx context.Context, items []*item) (alone bool, err erro
 	case refusal == nil:
 		reason := tracking.RetryReason(err)
 		w.metrics.retries.WithLabelValues(reason).Inc()
-		if !errors.Is(ctx.Err(), context.Canceled) { // it was not the member that gave up
+		if !errors.Is(ctx.Err(), context.Canceled) { // the member itself did not give up
 			w.databaseFailed(start, reason, err)
 		}
 	}

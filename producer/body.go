@@ -6,22 +6,22 @@ import (
 	"net/http"
 )
 
-// firstRead is what a body gets at first; few real ones need more.
+// firstRead is the size of the first buffer for a body; few real ones need more.
 const firstRead = 4 << 10
 
 var errNoRoom = errors.New("too many webhooks are waiting for Kafka")
 
-// readBody reads the body, of limit bytes at the most. Its memory grows with what arrives, not with what is
-// announced, and is taken from room beforehand: the sender is not yet known, so
-// to say much and send little must not keep others out.
+// readBody reads the body, up to limit bytes. Its memory grows with what arrives, not
+// with the announced length, and is reserved in room first: the sender is not yet
+// authenticated, so announcing much and sending little must not keep others out.
 //
-// The error is [errNoRoom], a *[http.MaxBytesError], or of the connection.
+// The error is [errNoRoom], a *[http.MaxBytesError], or an error of the connection.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64, room *share) ([]byte, error) {
 	most := r.ContentLength
 	if most > limit {
 		return nil, &http.MaxBytesError{Limit: limit}
 	}
-	if most < 0 { // it does not say
+	if most < 0 { // unknown
 		most = limit
 	}
 	if !room.grow(heldPerRecord) {
@@ -30,7 +30,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, room *share) 
 	body := http.MaxBytesReader(w, r.Body, most)
 	var read []byte
 	for size := int64(firstRead); ; size *= 2 {
-		size = min(size, most+1) // one more, for the read that finds the end
+		size = min(size, most+1) // one more, for the read that returns EOF
 		if !room.grow(size) {
 			return nil, errNoRoom
 		}

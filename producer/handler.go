@@ -14,9 +14,9 @@ import (
 )
 
 // Handler serves POST /webhooks/{provider} for each provider that has an endpoint, and
-// nothing else. The server it runs in bounds the headers (MaxHeaderBytes) and the time
-// they and the body may take (ReadTimeout); its WriteTimeout is longer than that and
-// the PublishTimeout together, or the provider never gets a late answer.
+// nothing else. The server must limit the headers (MaxHeaderBytes) and the time to read
+// them and the body (ReadTimeout). Its WriteTimeout must be longer than ReadTimeout and
+// PublishTimeout together, or the provider never gets a late answer.
 func (p *Producer) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, e := range p.endpoints {
@@ -26,7 +26,7 @@ func (p *Producer) Handler() http.Handler {
 	return mux
 }
 
-// gate is where one provider's webhooks come in.
+// gate receives one provider's webhooks.
 type gate struct {
 	*Producer
 	endpoint provider.Endpoint
@@ -35,17 +35,18 @@ type gate struct {
 
 // serve answers a request:
 //
-//	200  all its events are on all in-sync replicas, those that cannot be read in the
-//	     dead-letter topic, as the provider's sending them again would not mend them;
-//	     events of types that are not tracked are left out, and there may be none at all
-//	401  nothing proves that the provider sent it, or sent it now
+//	200  all its events are on all in-sync replicas. Those that cannot be read are in
+//	     the dead-letter topic, since the same events sent again would not be readable
+//	     either. Events of types that are not tracked are left out; there may be no
+//	     events at all
+//	401  nothing proves that the provider sent it, or sent it just now
 //	408  its body did not arrive
 //	413  its body is larger than the provider's limit
-//	503  Kafka has not acknowledged it in time, or too many wait for Kafka:
+//	503  Kafka did not acknowledge it in time, or too many requests wait for Kafka:
 //	     send it again
 //
-// or what else has its provider do what these ask for. Each event counts by its own
-// result, and a request without one as ignored.
+// or with whatever other status makes its provider do the same. Each event is counted by
+// its own result, and a request without events as ignored.
 func (g *gate) serve(w http.ResponseWriter, r *http.Request) {
 	room := share{of: &g.held}
 	defer room.giveBack()
@@ -69,14 +70,14 @@ type refusal struct {
 	*provider.Refusal
 }
 
-// Not "unavailable": anybody can leave a body out, and it is no fault of ours.
+// Not "unavailable": anyone can omit a body, and the fault is not ours.
 var bodyMissing = &refusal{unauthorized, &provider.Refusal{Status: http.StatusRequestTimeout, Text: "the body did not arrive whole"}}
 
 func sendAgain(cause error) *refusal {
 	return &refusal{unavailable, &provider.Refusal{Status: http.StatusServiceUnavailable, Text: "not stored: send it again", Cause: cause}}
 }
 
-// refusedBy is a provider's refusal.
+// refusedBy converts a provider's refusal.
 func refusedBy(err error) *refusal {
 	var r *provider.Refusal
 	switch {
@@ -90,7 +91,7 @@ func refusedBy(err error) *refusal {
 	return &refusal{unauthorized, r}
 }
 
-// refuse answers a request, which had so many events as far as is known.
+// refuse refuses a request; events is how many it holds, as far as is known.
 func (g *gate) refuse(w http.ResponseWriter, r *refusal, events int) {
 	g.webhooks[r.result].Add(float64(events))
 	log := g.log.With("provider", g.endpoint.Name())
@@ -110,12 +111,12 @@ func (g *gate) refuse(w http.ResponseWriter, r *refusal, events int) {
 type content struct {
 	receivedAt time.Time
 	records    []*kgo.Record
-	reasons    []tracking.Reason // why a record is a dead letter; empty for one that is none
+	reasons    []tracking.Reason // why a record is a dead letter; empty if it is not one
 	ignored    int               // events of types that are not tracked
 }
 
-// receive reads a request, has its provider prove it and cut it into events, and makes
-// their records. What it keeps in memory it takes from room.
+// receive reads a request, has its provider authenticate it and split it into events, and
+// builds their records. The memory that it keeps is reserved in room.
 func (g *gate) receive(w http.ResponseWriter, r *http.Request, room *share) (*content, *refusal) {
 	c := &content{receivedAt: g.now()}
 	if err := g.endpoint.Admit(r.Header, c.receivedAt); err != nil {
@@ -136,7 +137,7 @@ func (g *gate) receive(w http.ResponseWriter, r *http.Request, room *share) (*co
 		return c, refusedBy(err)
 	}
 	for hook := range hooks {
-		if len(c.records) > 0 && !room.grow(heldPerRecord) { // the first one's was taken with the body
+		if len(c.records) > 0 && !room.grow(heldPerRecord) { // the first one's was reserved with the body
 			return c, sendAgain(errNoRoom)
 		}
 		g.add(c, &hook)
@@ -144,7 +145,7 @@ func (g *gate) receive(w http.ResponseWriter, r *http.Request, room *share) (*co
 	return c, nil
 }
 
-// add makes the record of an event, unless its type is not tracked.
+// add builds the record of an event, unless its type is not tracked.
 func (g *gate) add(c *content, hook *provider.Webhook) {
 	if hook.Drop != nil && hook.Drop.Reason == tracking.Untracked {
 		c.ignored++
@@ -171,7 +172,7 @@ func kafkaRecord(topic string, r *tracking.Record) *kgo.Record {
 	return &kgo.Record{Topic: topic, Key: r.Key, Value: r.Value, Headers: headers}
 }
 
-// count counts what is stored by now.
+// count counts the events, now that they are stored.
 func (g *gate) count(c *content) {
 	for i, reason := range c.reasons {
 		if reason == "" {

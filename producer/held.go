@@ -2,19 +2,19 @@ package producer
 
 import "sync/atomic"
 
-// held counts the bytes of webhooks that are being read or published, and
-// refuses what would go beyond the limit. A request takes its share before it
-// makes the memory, so a flood is refused before it is in memory.
+// held counts the bytes of webhooks that are being read or published, and refuses to
+// exceed the limit. A request reserves its share before it allocates the memory, so a
+// flood is refused before it takes any.
 type held struct {
 	limit int64
 	bytes atomic.Int64
 }
 
-// heldPerRecord is what an event takes at the least, for all that surrounds its value.
+// heldPerRecord is the minimum per event, for everything around its value.
 const heldPerRecord = 2 << 10
 
-// take reserves n bytes, or says that there is no room. It never goes beyond the
-// limit, even for a moment: one that does not fit keeps out none that does.
+// take reserves n bytes, or reports that there is no room. The count never exceeds the
+// limit, even for a moment: a request that does not fit never keeps out one that does.
 func (h *held) take(n int64) bool {
 	for {
 		bytes := h.bytes.Load()
@@ -29,7 +29,7 @@ func (h *held) take(n int64) bool {
 
 func (h *held) give(n int64) { h.bytes.Add(-n) }
 
-// share is what one webhook has taken. It belongs to one goroutine.
+// share is what one webhook has reserved. It belongs to one goroutine.
 type share struct {
 	of    *held
 	bytes int64
@@ -43,7 +43,7 @@ func (s *share) grow(n int64) bool {
 	return true
 }
 
-// giveBack returns all of it.
+// giveBack releases all of it.
 func (s *share) giveBack() {
 	s.of.give(s.bytes)
 	s.bytes = 0

@@ -7,18 +7,18 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// result is what became of an event, or of a request: a closed set, which labels a metric. What is
-// no POST to the webhooks' path (404, 405), or no HTTP, is no webhook, and is not
-// counted.
+// result is the outcome of an event or a request: a closed set, which labels a metric.
+// Anything other than a POST to a webhook path (404, 405), or not HTTP at all, is not a
+// webhook and is not counted.
 type result string
 
 const (
 	accepted     result = "accepted"     // in Kafka
 	ignored      result = "ignored"      // of a type that is not tracked, or a request without an event
-	unauthorized result = "unauthorized" // not proved to be the provider's (401), or the body did not come (408)
+	unauthorized result = "unauthorized" // not proved to be the provider's (401), or its body did not arrive (408)
 	malformed    result = "malformed"    // unreadable, in the dead-letter topic
 	tooLarge     result = "too_large"
-	unavailable  result = "unavailable" // Kafka did not take it in time, or too much waits for it
+	unavailable  result = "unavailable" // Kafka did not acknowledge it in time, or too much waits for Kafka
 )
 
 type metrics struct {
@@ -26,10 +26,10 @@ type metrics struct {
 	publish  prometheus.Histogram
 }
 
-// publishBuckets are chosen by `make bench` (internal/bench/measured/short.md). The
-// median answer takes 1.2 to 2.4 ms, of which one is the wait for others to go along,
-// and p99 3 to 12 ms up to 256 connections; 2,000 of them take the median to 45 ms.
-// PublishTimeout ends it after 8 s.
+// publishBuckets come from `make bench` (internal/bench/measured/short.md). The median
+// answer takes 1.2 to 2.4 ms, of which one is the linger, and p99 is 3 to 12 ms up to 256
+// connections; 2,000 connections raise the median to 45 ms. PublishTimeout is the upper
+// limit, 8 s.
 var publishBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
 func newMetrics(reg prometheus.Registerer, endpoints []provider.Endpoint) *metrics {

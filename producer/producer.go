@@ -16,30 +16,29 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// Options of a [Producer]. Required but for PublishTimeout.
+// Options configure a [Producer]. All but PublishTimeout are required.
 type Options struct {
 	// Kafka says how to reach the brokers: seeds, TLS, SASL.
 	Kafka                  []kgo.Opt
 	Topic, DeadLetterTopic string
-	// Endpoints are those of the providers that are served, each of another one; one or
-	// more.
+	// Endpoints are the providers' endpoints to serve: at least one, and at most one per
+	// provider.
 	Endpoints  []provider.Endpoint
 	Registerer prometheus.Registerer
-	// Logger gets a line for each webhook that is refused or dropped. Anybody may
-	// send those, so its handler should limit them.
+	// Logger gets a line for each webhook that is refused or dropped. Anyone can send
+	// those, so its handler should rate-limit them.
 	Logger *slog.Logger
-	// PublishTimeout bounds the wait for Kafka's acknowledgement; 8 s if zero.
-	// Providers wait 15 s for an answer (Svix's default).
+	// PublishTimeout limits the wait for Kafka's acknowledgement; 8 s if zero. Providers
+	// wait 15 s for an answer (Svix's default).
 	PublishTimeout time.Duration
 }
 
 const (
 	defaultPublishTimeout = 8 * time.Second
 
-	// maxHeld bounds the bodies that are being read or wait for their answer, in
-	// bytes, and again those that kgo holds on to (which may outlast the answer,
-	// since what is under way cannot be called back). Beyond it webhooks are
-	// answered 503 at once.
+	// maxHeld limits the bytes of bodies that are being read or wait for their answer,
+	// and separately the bytes that kgo buffers (which may outlast the answer, since a
+	// record in flight cannot be recalled). Above it, webhooks are answered 503 at once.
 	maxHeld = 32 << 20
 )
 
@@ -56,10 +55,10 @@ type Producer struct {
 	now             func() time.Time
 }
 
-// New makes a Producer. It connects when it first has to.
+// New creates a Producer. It connects on first use.
 func New(o Options) (*Producer, error) {
 	if len(o.Endpoints) == 0 {
-		return nil, errors.New("producer: no provider is configured")
+		return nil, errors.New("producer: no provider configured")
 	}
 	p := &Producer{
 		topic:           o.Topic,
@@ -75,19 +74,19 @@ func New(o Options) (*Producer, error) {
 		p.publishTimeout = defaultPublishTimeout
 	}
 	var err error
-	// Clipped: the options are the caller's, who may give them to others too.
+	// Clipped, since the caller may pass the same options to others too.
 	p.client, err = kgo.NewClient(append(slices.Clip(o.Kafka),
-		// acks=all and idempotence are kgo's defaults; they are said here because
-		// everything rests on them.
+		// acks=all and idempotence are kgo's defaults; acks are spelled out because
+		// everything depends on them.
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		// A webhook waits so long for others to go with it, and so its answer is that
-		// much later at the most. Without it the five requests that may be under way
-		// take the webhooks of a busy moment in handfuls, a few to a partition, which
-		// costs the broker twice as much and a third more here.
+		// Linger this long for other webhooks, which delays the answer by at most as
+		// much. Without it, the five requests that may be in flight carry the webhooks of
+		// a busy moment in small handfuls, a few per partition, which costs the broker
+		// twice as much and this process a third more.
 		kgo.ProducerLinger(time.Millisecond),
-		kgo.RecordDeliveryTimeout(max(p.publishTimeout, time.Second)), // kgo takes no less
+		kgo.RecordDeliveryTimeout(max(p.publishTimeout, time.Second)), // kgo's minimum
 		kgo.MaxBufferedBytes(maxHeld),
-		kgo.MaxBufferedRecords(maxHeld/heldPerRecord), // a limit that is never met first
+		kgo.MaxBufferedRecords(maxHeld/heldPerRecord), // never reached before the limit in bytes
 	)...)
 	if err != nil {
 		return nil, fmt.Errorf("producer: %w", err)
@@ -95,17 +94,16 @@ func New(o Options) (*Producer, error) {
 	return p, nil
 }
 
-// errNotAcknowledged says that Kafka has not acknowledged a record in time. It
-// may still do so later: the provider sends the webhook again, and the consumer
-// counts it once.
+// errNotAcknowledged says that Kafka did not acknowledge a record in time. It may still
+// do so later: the provider sends the webhook again, and the consumer counts it once.
 var errNotAcknowledged = errors.New("not acknowledged in time")
 
-// publish returns nil when all in-sync replicas have all of records. It does not
-// end with the request: a client that hangs up has its webhook written all the
-// same, and the metrics say what became of it.
+// publish returns nil once all in-sync replicas have all of records. It does not end with
+// the request: if the client hangs up, its webhook is written all the same, and the
+// metrics record the outcome.
 func (p *Producer) publish(records []*kgo.Record) error {
 	start := time.Now()
-	acknowledged := make(chan kgo.ProduceResult, len(records)) // there may be nobody left to receive
+	acknowledged := make(chan kgo.ProduceResult, len(records)) // the receiver may be gone
 	for _, r := range records {
 		p.client.TryProduce(context.Background(), r, func(r *kgo.Record, err error) {
 			acknowledged <- kgo.ProduceResult{Record: r, Err: err}
@@ -117,8 +115,8 @@ func (p *Producer) publish(records []*kgo.Record) error {
 		select {
 		case a := <-acknowledged:
 			if errors.Is(a.Err, kerr.UnknownTopicID) {
-				// The topic was deleted and made anew: kgo keeps to the old one until it
-				// is told to forget it. The webhook comes again.
+				// The topic was deleted and recreated: kgo keeps using the old one until
+				// it is told to forget it. The provider sends the webhook again.
 				p.client.PurgeTopicsFromProducing(a.Record.Topic)
 			}
 			if a.Err != nil {
@@ -132,14 +130,14 @@ func (p *Producer) publish(records []*kgo.Record) error {
 	return nil
 }
 
-// Ready is nil while Kafka answers, lets us produce and has the topics (by
-// metadata that may be some seconds old).
+// Ready returns nil while Kafka answers, allows producing and has the topics (by metadata
+// that may be a few seconds old).
 func (p *Producer) Ready(ctx context.Context) error {
 	if err := p.client.Ping(ctx); err != nil {
 		return fmt.Errorf("reach a broker: %w", err)
 	}
-	// kgo asks again after an error that may pass, and never after another: a
-	// producer that was not allowed one has to be started anew once it is.
+	// kgo retries after a transient error, but never after any other: a producer that was
+	// denied an id must be restarted once it is allowed one.
 	if _, _, err := p.client.ProducerID(ctx); err != nil {
 		return fmt.Errorf("get a producer id: %w", err)
 	}
@@ -155,6 +153,6 @@ func (p *Producer) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the connections to Kafka. Call it when the HTTP server has
-// answered its last request: by then nothing is buffered that anybody waits for.
+// Close closes the connections to Kafka. Call it after the HTTP server has answered its
+// last request: by then nothing that anyone waits for is buffered.
 func (p *Producer) Close() { p.client.Close() }

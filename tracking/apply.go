@@ -20,14 +20,14 @@ const DefaultSeenLimit = 64
 // Store writes the tally. It is safe for concurrent use by any number of
 // goroutines and processes.
 type Store struct {
-	// Pool's connections may go through a transaction-pooling proxy: no statement
-	// leaves state in a session.
+	// Pool may connect through a transaction-pooling proxy: no statement leaves session
+	// state behind.
 	Pool *pgxpool.Pool
-	// SeenLimit replaces DefaultSeenLimit. Stores with different limits may write
-	// the same tables. Tests make it small.
+	// SeenLimit overrides DefaultSeenLimit, for tests. Stores with different limits may
+	// write the same tables.
 	SeenLimit int
 
-	statementTimeout time.Duration // replaces defaultTimeout in tests
+	statementTimeout time.Duration // overrides defaultTimeout in tests
 }
 
 // Counts is a number for each [Type].
@@ -45,25 +45,25 @@ func (c Counts) Sum() (n int) {
 type Result struct {
 	// Applied and Duplicate add up to the events given.
 	Applied, Duplicate Counts
-	// FirstOpens and FirstClicks are the numbers of emails whose first open or
-	// click this batch brought: reported once for each email, over all writers.
+	// FirstOpens and FirstClicks are the numbers of emails whose first open or click was
+	// in this batch. Each email's is reported once, across all writers.
 	FirstOpens, FirstClicks int
 }
 
-// Apply applies events to the tally in one transaction: when it returns nil they
-// are committed, each new one counted once and each known one not again. When it
-// returns an error nothing is; the same events may be applied again, here or by
-// any other writer. A *[RefusedError] will come again for the same events, any
-// other may pass: see [RetryReason].
+// Apply applies events to the tally in one transaction. When it returns nil they are
+// committed, and each new one is counted once; known ones are not counted again. When it
+// returns an error, nothing is committed, and the same events may be applied again, here
+// or by any other writer. A *[RefusedError] will recur for the same events; any other
+// error may pass: see [RetryReason].
 //
-// Where the connection is lost at the commit, so that nobody said how it ended,
-// Apply asks the database for as long as ctx lasts and a few seconds more. If
-// that is not enough the error stands for "perhaps": applying again is right
-// then too, as always, but if the answer was yes, the new events come out as
-// duplicates, and their first opens have been reported by nobody.
+// If the connection is lost during the commit, so that the outcome is unknown, Apply asks
+// the database until ctx ends and a few seconds longer. If that is not enough, the error
+// means "perhaps". Applying again is still right, as always, but if the transaction did
+// commit, the new events count as duplicates, and their first opens and clicks are never
+// reported.
 //
-// The transaction is two round trips, and one or two more where there are
-// duplicates or full rows.
+// The transaction takes two round trips, and one or two more if there are duplicates or
+// full rows.
 func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 	if len(events) == 0 {
 		return Result{}, nil
@@ -73,8 +73,8 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 		limit:  cmp.Or(s.SeenLimit, DefaultSeenLimit),
 		isNew:  make([]bool, len(events)),
 	}
-	// A connection that comes back in a failed or open transaction is closed, not
-	// reused, which rolls back.
+	// A connection released in a failed or open transaction is closed rather than reused,
+	// which rolls back.
 	err := s.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		b.conn = conn.Conn().PgConn()
 		if err := b.tally(ctx, s.settings()); err != nil {
@@ -86,7 +86,7 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 		err = nil
 	}
 	if err != nil {
-		// Where ctx was cancelled, rather than run out, there is no next batch.
+		// If ctx was cancelled, rather than timed out, there is no next batch.
 		if RetryReason(err) == RetryTimeout && !errors.Is(ctx.Err(), context.Canceled) {
 			s.endZombies(ctx)
 		}
@@ -95,29 +95,29 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 	return b.result(), nil
 }
 
-// batch is one Apply.
+// batch is the state of one Apply.
 type batch struct {
 	conn   *pgconn.PgConn
 	events []Event
 	limit  int // of hashes in a row
 
-	xid    string // the transaction's id, to ask for its fate
-	unsure bool   // the connection was lost at the commit
+	xid    string // the transaction's id, to ask how it ended
+	unsure bool   // the connection was lost during the commit
 	isNew  []bool // by event
 
 	firstOpens, firstClicks int
 }
 
-// settings are the transaction's. The time-outs are the server's: a writer that is
-// stopped or cut off half-way holds its rows' locks, and everyone who meets the
-// same emails waits for it. Between two statements it gets five seconds, long
-// against a round trip and short against an alert; for one, as long as a batch
-// may take. Where its machine is gone, keep-alives tell. In the middle of COPY's
-// data none of these ends it: that is what endZombies is for. All settings are
-// local to the transaction, for the sake of pooling proxies.
+// settings sets up the transaction. The timeouts are the server's: a writer that is
+// stopped or cut off midway holds its rows' locks, and everyone who needs the same emails
+// waits for it. Between two statements it gets five seconds, long against a round trip
+// and short against an alert; for one statement, as long as a batch may take. If its
+// machine is gone, keep-alives find out. None of these ends it in the middle of COPY's
+// data; that is what endZombies is for. All settings are local to the transaction,
+// because of pooling proxies.
 //
-// Rows are looked up by their keys even in tables of a few pages, which the
-// planner would rather read whole: it would do so for each of thousands.
+// Rows are looked up by key even in tables of a few pages, where the planner would prefer
+// a sequential scan, and would do one for each of thousands of look-ups.
 func (s *Store) settings() string {
 	return fmt.Sprintf(`
 SELECT pg_current_xact_id()::text,
@@ -132,22 +132,21 @@ SELECT pg_current_xact_id()::text,
 
 const defaultTimeout = 30 * time.Second
 
-// timeout is the most that a statement may take.
+// timeout is the longest that a statement may take.
 func (s *Store) timeout() time.Duration { return cmp.Or(s.statementTimeout, defaultTimeout) }
 
-// tally begins the transaction and changes the rows of mailtally.email, in two
-// passes.
+// tally begins the transaction and updates the rows of mailtally.email, in two passes.
 //
-// The first tries every email at once. What it did not change holds at least one
-// of the events already, or is full, or has become so by this batch, or had hashes
-// moved meanwhile: few, and locked by now. The second pass asks which of their
-// events are new and applies those; nobody can come between, so it cannot fail to.
+// The first pass tries every email at once. The few rows that it leaves unchanged already
+// hold at least one of the events, or are full, or would be with this batch, or had
+// hashes moved meanwhile; they are now locked. The second pass finds out which of their
+// events are new and applies those. Nobody can intervene, so it cannot fail to.
 func (b *batch) tally(ctx context.Context, settings string) error {
 	all := deltas(sortedKeys(b.events), b.events)
 	var rest []key
 	for i := range all {
-		// More events than a row may remember: the row takes the first ones, which
-		// creates and locks it, and the second pass deals with the others.
+		// There are more events than a row may remember: the first ones go into the row,
+		// which creates and locks it, and the second pass handles the others.
 		if d := &all[i]; len(d.keys) > b.limit {
 			rest = append(rest, d.keys[b.limit:]...)
 			*d = fold(d.keys[:b.limit], b.events)
@@ -185,8 +184,8 @@ func (b *batch) tally(ctx context.Context, settings string) error {
 	return nil
 }
 
-// pipeline is statements that travel together, each with what becomes of its
-// rows. A row is valid until the function returns.
+// pipeline is a set of statements sent together, each with a callback for its rows. A row
+// is valid until the callback returns.
 type pipeline struct {
 	batch pgconn.Batch
 	onRow []func(row [][]byte)
@@ -199,7 +198,7 @@ func (p *pipeline) add(sql string, params [][]byte, onRow func(row [][]byte)) {
 
 var binaryFormat = []int16{1}
 
-// roundTrip runs the statements, or gives the error of the first that failed.
+// roundTrip runs the statements and returns the error of the first that failed.
 func (p *pipeline) roundTrip(ctx context.Context, conn *pgconn.PgConn) error {
 	results := conn.ExecBatch(ctx, &p.batch)
 	for _, onRow := range p.onRow {
@@ -215,7 +214,7 @@ func (p *pipeline) roundTrip(ctx context.Context, conn *pgconn.PgConn) error {
 	return results.Close()
 }
 
-// result is the batch's, once it is committed.
+// result is the batch's Result, once it is committed.
 func (b *batch) result() Result {
 	r := Result{FirstOpens: b.firstOpens, FirstClicks: b.firstClicks}
 	for i := range b.events {

@@ -7,9 +7,9 @@ import (
 	"github.com/google/uuid"
 )
 
-// PostgreSQL's binary formats, for the two places where every event passes: the
-// arrays that the upsert unnests, and the rows that COPY appends. pgx would
-// write the same bytes, by way of an interface value for each cell.
+// PostgreSQL's binary formats, for the two places that every event passes through: the
+// arrays that the upsert unnests, and the rows that COPY appends. pgx would write the
+// same bytes, but through an interface value for each cell.
 //
 // Sources: src/backend/utils/adt/arrayfuncs.c (array_recv), network.c
 // (network_recv), timestamp.c (timestamptz_recv), and the chapter on COPY,
@@ -24,10 +24,10 @@ const (
 	oidUUID        = 2950
 )
 
-// null is the length of a value that is none, in arrays and rows alike.
+// null is the length field of a NULL value, in arrays and rows alike.
 const null = "\xff\xff\xff\xff"
 
-// microseconds since 2000-01-01, the epoch of timestamptz; noTime is a null.
+// microtime is microseconds since 2000-01-01, the epoch of timestamptz; noTime is NULL.
 type microtime = int64
 
 const noTime microtime = -1 << 63
@@ -36,7 +36,7 @@ var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 
 func toMicrotime(t time.Time) microtime { return t.UnixMicro() - pgEpoch }
 
-// arrayParam builds a one-dimensional array as a statement's parameter.
+// arrayParam builds a one-dimensional array as a statement parameter.
 type arrayParam struct {
 	buf   []byte
 	n     uint32
@@ -53,12 +53,12 @@ func newArray(elementOID uint32, capacity, elementSize int) arrayParam {
 	return arrayParam{buf: buf}
 }
 
-// bytes is the finished parameter. An array that holds nothing but nulls, as
-// most batches have for the rarer types, is null itself.
+// bytes returns the finished parameter. An array of nothing but NULLs, as most batches
+// have for the rarer types, becomes NULL itself.
 func (a *arrayParam) bytes() []byte {
 	switch {
 	case a.n == 0:
-		binary.BigEndian.PutUint32(a.buf[0:], 0) // an empty array has no dimension
+		binary.BigEndian.PutUint32(a.buf[0:], 0) // an empty array has no dimensions
 		return a.buf[:12]
 	case a.nulls == a.n:
 		return nil
@@ -91,7 +91,7 @@ func (a *arrayParam) time(t microtime) {
 	a.int8(t)
 }
 
-// text appends s; an empty one is a null.
+// text appends s; an empty string becomes NULL.
 func (a *arrayParam) text(s string) {
 	a.n++
 	if s == "" {

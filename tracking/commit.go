@@ -11,14 +11,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// endZombies ends transactions that have stood in the middle of COPY's data for
-// longer than any statement may take: their writers are stopped, and hold rows
-// that others wait for. A role may end its own sessions. It is called when a
-// batch was not applied in time, and is of no harm when that had another cause.
+// endZombies terminates transactions that have been in the middle of COPY's data for
+// longer than any statement may take: their writers are stopped and hold rows that others
+// wait for. A role may terminate its own sessions. It is called when a batch was not
+// applied in time, and does no harm if that had another cause.
 func (s *Store) endZombies(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	// The batch's own error is reported; this is for the next one.
+	// The batch's own error is reported; this call helps the next batch.
 	_, _ = s.Pool.Exec(ctx, `
 		SELECT pg_terminate_backend(pid)
 		  FROM pg_stat_activity
@@ -29,14 +29,13 @@ func (s *Store) endZombies(ctx context.Context) {
 		pgx.QueryExecModeExec, s.timeout().Milliseconds())
 }
 
-// committed asks, on another connection, whether a batch whose connection was
-// lost at the commit is committed, and by us. It asks until the server knows, for
-// as long as ctx lasts and a few seconds more, as ctx's end may be what cut the
-// connection off.
+// committed asks, on another connection, whether a batch whose connection was lost during
+// the commit is committed, and by us. It asks until the server knows, for as long as ctx
+// lasts and a few seconds more, since the end of ctx may be what cut the connection.
 //
-// The transaction's id alone does not prove it: a server that crashed gives an id
-// again whose transaction it has forgotten. So the rows decide whether the events
-// are counted, and the id whose report it is.
+// The transaction id alone does not prove it: after a crash, a server may reuse the id of
+// a transaction that it has forgotten. So the rows decide whether the events are counted,
+// and the id decides whose they are to report.
 func (s *Store) committed(ctx context.Context, b *batch) bool {
 	status, err := s.fate(ctx, b.xid)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -68,7 +67,7 @@ func (b *batch) newKeys() []key {
 	return sortedKeys(applied)
 }
 
-// fate is how the transaction ended, asked until it has or ctx does.
+// fate returns how the transaction ended, asking until it has or ctx ends.
 func (s *Store) fate(ctx context.Context, xid string) (string, error) {
 	return backoff.Retry(ctx, func() (status string, err error) {
 		err = s.Pool.QueryRow(ctx, "SELECT coalesce(pg_xact_status($1::text::xid8), 'too long ago')", pgx.QueryExecModeExec, xid).Scan(&status)

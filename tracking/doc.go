@@ -4,9 +4,8 @@
 //
 // # Guarantees
 //
-// The tally is a row per email in mailtally.email. [Store.Apply] takes a batch
-// of events and, in one transaction, changes the rows and appends the events to
-// the history:
+// The tally is one row per email in mailtally.email. [Store.Apply] takes a batch of
+// events and, in one transaction, updates the rows and appends the events to the history:
 //
 //   - Each distinct event, identified by (email id, event id), changes the tally
 //     exactly once, however often and in however many batches it is given.
@@ -17,8 +16,7 @@
 //   - The cost of an event does not grow with the number of events its email
 //     has, nor with the size of the history.
 //
-// None of this rests on a lock of ours or on an isolation level above READ
-// COMMITTED. It rests on one conditional statement, INSERT … ON CONFLICT DO
-// UPDATE … WHERE the row has counted none of these events; see the comments in
-// upsert.go.
+// None of this depends on explicit locks or on an isolation level above READ COMMITTED.
+// It depends on one conditional statement, INSERT … ON CONFLICT DO UPDATE … WHERE the row
+// has counted none of these events; see the comments in upsert.go.
 package tracking

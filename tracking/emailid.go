@@ -6,11 +6,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// EmailID is the id of an email's row, given the id that its provider has for it:
-// that id itself where it is a UUID, written as 36 characters, of either case;
-// otherwise, with derived, the first 16 bytes of SHA-256(provider, 0, id) as a UUID
-// of version 8 (RFC 9562, section 5.8), which mailtally.email_id gives in SQL. It is
-// in the database: it must never change.
+// EmailID returns the id of an email's row, given the provider's id of the email. If that
+// is a UUID, written as 36 characters in either case, it is used as it is. Otherwise
+// derived is true, and the id is the first 16 bytes of SHA-256(provider, 0, id) as a UUID
+// of version 8 (RFC 9562, section 5.8). mailtally.email_id does the same in SQL. The ids
+// are in the database, so the function must never change.
 func EmailID(provider, id string) (email uuid.UUID, derived bool) {
 	if len(id) == 36 {
 		if email, err := uuid.Parse(id); err == nil {

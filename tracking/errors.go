@@ -10,12 +10,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// RefusedError says that PostgreSQL refuses one of a batch's rows for what it
-// holds: the same rows will be refused again, however long one waits. It never
-// stands for a database that is away, full, locked or without its schema.
+// RefusedError says that PostgreSQL refuses a row of a batch because of its content: the
+// same rows will be refused again, however long one waits. It never stands for a database
+// that is down, full, locked or without its schema.
 type RefusedError struct {
 	SQLState   string
-	Constraint string // the one violated, if it was one
+	Constraint string // the violated constraint, if any
 	err        error
 }
 
@@ -30,14 +30,14 @@ func (e *RefusedError) Detail() string {
 	return fmt.Sprintf("SQLSTATE %s, constraint %s", e.SQLState, e.Constraint)
 }
 
-// errUnexpected marks what should not happen.
+// errUnexpected marks errors that should never happen.
 var errUnexpected = errors.New("unexpected")
 
-// classify marks an error as a RefusedError by its SQLSTATE (PostgreSQL's
-// appendix A). Only what a row's content can cause counts. The rest of classes
-// 22 and 23, such as a not-null column that an operator has added, would refuse
-// every row alike: that is a fault of the schema, and mending it helps. A check
-// is the operator's own word on what may be stored: mailtally has none.
+// classify turns an error into a RefusedError by its SQLSTATE (PostgreSQL's appendix A).
+// Only errors that a row's content can cause qualify. The rest of classes 22 and 23, such
+// as a not-null column that an operator has added, would refuse every row alike: that is
+// a schema error, and can be fixed. A check constraint is the operator's own decision on
+// what may be stored: mailtally has none.
 func classify(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
@@ -54,7 +54,7 @@ func classify(err error) error {
 		"22P05", // untranslatable_character
 		"54000": // program_limit_exceeded, such as a value too long for an index
 	case "23514": // check_violation
-		// A missing partition comes as this too, without a constraint's name.
+		// A missing partition is reported as this too, without a constraint's name.
 		if pg.ConstraintName == "" {
 			return err
 		}
@@ -64,7 +64,7 @@ func classify(err error) error {
 	return &RefusedError{SQLState: pg.Code, Constraint: pg.ConstraintName, err: err}
 }
 
-// quiet is an error with another text.
+// quiet replaces the text of an error.
 type quiet struct {
 	error
 	text string
@@ -73,9 +73,10 @@ type quiet struct {
 func (e quiet) Error() string { return e.text }
 func (e quiet) Unwrap() error { return e.error }
 
-// withoutData is err, which says no more of PostgreSQL's answer than its SQLSTATE
-// and the names in it where that may quote a row: links and addresses belong into
-// no log. What it says of itself, its tables and its locks is kept, by class.
+// withoutData returns err without the parts of PostgreSQL's answer that may quote a row:
+// only the SQLSTATE and the names in it are kept, since links and addresses must not be
+// logged. Classes in which PostgreSQL speaks only of itself, its tables and its locks are
+// kept in full.
 func withoutData(err error) error {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) || slices.Contains([]string{"08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"}, sqlClass(pg)) {
@@ -90,13 +91,13 @@ func withoutData(err error) error {
 	return quiet{err, strings.ReplaceAll(err.Error(), pg.Error(), text)}
 }
 
-// Reasons to apply a batch again: a closed set, which labels a metric.
+// Reasons to retry a batch: a closed set, which labels a metric.
 const (
-	RetryConnection = "connection" // PostgreSQL is not reached, not writable, or went away in the middle
+	RetryConnection = "connection" // PostgreSQL is unreachable or not writable, or the connection broke
 	RetryTimeout    = "timeout"    // no answer in time
 	RetryConflict   = "conflict"   // a deadlock or serialization failure
 	RetryResources  = "resources"  // disk full, out of memory, too many connections
-	RetrySchema     = "schema"     // no schema, an older one (run mailtally migrate), or one that was changed
+	RetrySchema     = "schema"     // no schema, an old one (run mailtally migrate), or an altered one
 	RetryOther      = "other"
 )
 
@@ -105,8 +106,8 @@ func RetryReasons() []string {
 	return []string{RetryConnection, RetryTimeout, RetryConflict, RetryResources, RetrySchema, RetryOther}
 }
 
-// RetryReason says why an error of [Store.Apply] that is no [RefusedError] may
-// pass.
+// RetryReason classifies an error of [Store.Apply] that is not a [RefusedError] and so
+// may pass.
 func RetryReason(err error) string {
 	var pg *pgconn.PgError
 	answered := errors.As(err, &pg)
@@ -132,7 +133,7 @@ func RetryReason(err error) string {
 		return RetryConflict
 	case "53":
 		return RetryResources
-	case "22", "23", "42", "3F": // undefined table, column or schema, no right to it, or one that takes no row
+	case "22", "23", "42", "3F": // undefined table, column or schema, no permission, or one that refuses every row
 		return RetrySchema
 	}
 	return RetryOther

@@ -7,10 +7,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// Type says what happened to an email. The zero Type is none.
+// Type says what happened to an email. The zero Type is invalid.
 type Type uint8
 
-// The types in the order in which an email usually meets them.
+// The types, in the order in which an email usually goes through them.
 const (
 	Scheduled Type = iota + 1
 	Sent
@@ -39,8 +39,8 @@ var typeNames = [typeEnd]string{
 	Suppressed:      "suppressed",
 }
 
-// String is the type's name in the database and in metric labels; "unknown" for
-// what is no type.
+// String is the type's name in the database and in metric labels; "unknown" for an
+// invalid type.
 func (t Type) String() string {
 	if t == 0 || t >= typeEnd {
 		return "unknown"
@@ -62,17 +62,17 @@ func Types() []Type {
 // event, whatever else they hold.
 type Event struct {
 	EmailID uuid.UUID
-	// ProviderEmailID is the provider's own id of the email where EmailID was derived
-	// from it (see [EmailID]); empty where they are the same.
+	// ProviderEmailID is the provider's own id of the email if EmailID was derived from
+	// it (see [EmailID]); empty if they are the same.
 	ProviderEmailID string
 	// EventID is the provider's, the same on every redelivery.
 	EventID string
 	Type    Type
-	// OccurredAt is when it happened, in UTC and whole microseconds, which is
-	// what timestamptz holds.
+	// OccurredAt is when it happened, in UTC and whole microseconds, the resolution of
+	// timestamptz.
 	OccurredAt time.Time
 
-	// The rest is history's, empty where the provider did not say.
+	// The rest is only for the history; empty if the provider did not say.
 
 	Link      string     // clicked
 	IP        netip.Addr // opened, clicked
@@ -81,30 +81,30 @@ type Event struct {
 	Message   string     // bounced, suppressed: the provider's words
 }
 
-// Limits of what is stored, in bytes. Longer text is cut, never refused: an
-// event that can be counted is counted.
+// Limits of what is stored, in bytes. Longer text is truncated, never refused: an event
+// that can be counted is counted.
 const (
 	MaxLink      = 8 << 10
 	MaxUserAgent = 1 << 10
 	MaxReason    = 256
 	MaxMessage   = 1 << 10
-	// MaxEventID bounds the stored copy alone: events are told apart by a hash of
-	// the whole id.
+	// MaxEventID limits only the stored copy: events are told apart by a hash of the
+	// whole id.
 	MaxEventID = 256
-	// MaxProviderEmailID is above what RFC 5322 lets a line hold, and so a Message-ID.
-	// It bounds the stored copy alone, as does MaxEventID.
+	// MaxProviderEmailID is above the longest line, and so the longest Message-ID, that
+	// RFC 5322 allows. Like MaxEventID, it limits only the stored copy.
 	MaxProviderEmailID = 1 << 10
 )
 
-// maxAhead is how far beyond its receipt an event's time may lie: a provider's clock
-// may be ahead of ours.
+// maxAhead is how far an event's time may lie after its receipt: a provider's clock may
+// be ahead of ours.
 const maxAhead = 24 * time.Hour
 
 var minOccurredAt = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// SetOccurredAt sets the event's time to at, in whole microseconds, if it is
-// believable: from 2000 on, and no more than a day after the receipt. Otherwise the
-// error is a *[DropError].
+// SetOccurredAt sets the event's time to at, in whole microseconds, if it is plausible:
+// not before 2000, and at most a day after the receipt. Otherwise the error is a
+// *[DropError].
 func (e *Event) SetOccurredAt(at, receivedAt time.Time) error {
 	if at.Before(minOccurredAt) || at.After(receivedAt.Add(maxAhead)) {
 		return &DropError{Reason: TimeOutOfRange, Type: e.Type, Detail: at.UTC().Format(time.RFC3339Nano)}

@@ -10,26 +10,25 @@ import (
 	"github.com/google/uuid"
 )
 
-// key is an event's place in the order in which a batch is worked off. All
-// batches go by ascending email id, so that two writers who meet the same
-// emails queue up and never deadlock.
+// key is an event's place in the order in which a batch is processed. All batches go by
+// ascending email id, so that two writers with the same emails queue up and never
+// deadlock.
 type key struct {
 	email uuid.UUID
 	hash  int64 // of the event id; what an email's row remembers
 	event int32 // index in the batch
 }
 
-// eventHash is the first 64 bits of the id's SHA-256. Two ids of one email that
-// collide would count once: with a million events of that email, the chance of
-// any such pair is 3 in 100 million. The hash is in the database: it must never
-// change.
+// eventHash is the first 64 bits of the id's SHA-256. Two ids of one email that collide
+// would count once: with a million events of one email, the chance of any collision is 3
+// in 100 million. The hashes are in the database, so the function must never change.
 func eventHash(eventID string) int64 {
 	sum := sha256.Sum256([]byte(eventID))
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// sortedKeys gives the keys of the batch's distinct events by (email, hash). Of
-// events with the same key the first in the batch stays.
+// sortedKeys returns the keys of the batch's distinct events, by (email, hash). Of events
+// with the same key, the first in the batch is kept.
 func sortedKeys(events []Event) []key {
 	keys := make([]key, len(events))
 	for i := range events {
@@ -46,8 +45,8 @@ func compareKeys(a, b key) int {
 	return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.event, b.event))
 }
 
-// compareIDs orders ids as PostgreSQL orders uuids: by their bytes. The first
-// half nearly always decides, and compares as one number.
+// compareIDs orders ids by their bytes, as PostgreSQL orders uuids. The first half nearly
+// always decides, and compares as one number.
 func compareIDs(a, b uuid.UUID) int {
 	if c := cmp.Compare(binary.BigEndian.Uint64(a[:8]), binary.BigEndian.Uint64(b[:8])); c != 0 {
 		return c
@@ -60,13 +59,13 @@ type delta struct {
 	keys  []key // the events: of one email, distinct
 	moved bool  // their hashes, and the row's, are in email_event_seen
 
-	providerID          string // of the email; empty where it is its id
+	providerID          string // of the email; empty if the same as its id
 	first               [typeEnd]microtime
 	lastOpen, lastClick microtime
 	opens, clicks       int32
 }
 
-// deltas cuts sorted keys into one delta an email.
+// deltas splits sorted keys into one delta per email.
 func deltas(keys []key, events []Event) []delta {
 	list := make([]delta, 0, len(keys))
 	for len(keys) > 0 {
@@ -80,8 +79,8 @@ func deltas(keys []key, events []Event) []delta {
 	return list
 }
 
-// fold is the tally's arithmetic: minimum, maximum and count, none of which
-// depends on the order of the events.
+// fold is the tally's arithmetic: minimum, maximum and count, all independent of the
+// order of the events.
 func fold(keys []key, events []Event) delta {
 	d := delta{keys: keys, lastOpen: noTime, lastClick: noTime}
 	for t := range d.first {
@@ -90,7 +89,7 @@ func fold(keys []key, events []Event) delta {
 	for _, k := range keys {
 		e := &events[k.event]
 		at := toMicrotime(e.OccurredAt)
-		if e.ProviderEmailID != "" { // the same for all that have one, as the email's id derives from it
+		if e.ProviderEmailID != "" { // the same for all that have one, since the email's id derives from it
 			d.providerID = e.ProviderEmailID
 		}
 		if first := &d.first[e.Type]; *first == noTime || at < *first {

@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// appendHistory takes the new events and commits. One round trip: the second
-// statement waits in the first one's query.
+// appendHistory takes the new events and commits, in one round trip: the COMMIT is part
+// of the same query.
 const appendHistory = `
 COPY mailtally.email_event (email_id, occurred_at, type, event_id, link, ip, user_agent, reason, message)
 FROM STDIN (FORMAT binary);
@@ -29,14 +29,14 @@ func (b *batch) appendHistoryAndCommit(ctx context.Context) error {
 	return nil
 }
 
-// historyReader is the COPY data of a batch's new events, in the order in which
-// they came, made as it is read: a batch's history is never in memory as a whole.
+// historyReader produces the COPY data of a batch's new events, in batch order, as it is
+// read: a batch's history is never in memory as a whole.
 type historyReader struct {
-	mu     sync.Mutex // where the connection fails, a Read of pgconn's may outlast its CopyFrom
-	events []Event    // those to come
+	mu     sync.Mutex // when the connection fails, a Read by pgconn may outlast its CopyFrom
+	events []Event    // still to be read
 	isNew  []bool
-	made   []byte // and not yet read
-	row    []byte // which made is the rest of; used again for each
+	made   []byte // encoded but not yet read
+	row    []byte // the current row, of which made is the rest; reused
 	ended  bool
 }
 
@@ -55,7 +55,7 @@ func (h *historyReader) Read(p []byte) (n int, err error) {
 	}
 }
 
-// next makes the next row, or the trailer, and is false after that.
+// next encodes the next row, or the trailer, and returns false after that.
 func (h *historyReader) next() bool {
 	for len(h.events) > 0 {
 		e, isNew := &h.events[0], h.isNew[0]
@@ -73,7 +73,7 @@ func (h *historyReader) next() bool {
 	return true
 }
 
-// close ends the reading: from here on the events are the caller's again.
+// close ends the reading: from then on, the events belong to the caller again.
 func (h *historyReader) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -17,14 +17,14 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrationKey is the advisory lock under which the schema changes: "mailtall"
-// in ASCII. It is a session's lock, so migrations need a connection to
-// PostgreSQL itself or a session-pooling proxy. The tally takes no such lock.
+// migrationKey is the advisory lock for schema changes: "mailtall" in ASCII. It is a
+// session lock, so migrations need a direct connection to PostgreSQL or a session-pooling
+// proxy. The tally takes no such lock.
 const migrationKey int64 = 0x6d61696c74616c6c
 
-// Migrate creates or upgrades the schema mailtally and its partitions for the
-// months around now. Any number of processes may call it at once: one does the
-// work, the others wait for it. A schema newer than this program is left alone.
+// Migrate creates or upgrades the schema mailtally, and creates the partitions for the
+// months around now. Any number of processes may call it at once: one does the work, the
+// others wait for it. A schema newer than this program is left alone.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	if err := migrateTo(ctx, pool, goose.MaxVersion); err != nil {
 		return fmt.Errorf("tracking: migrate: %w", err)
@@ -33,7 +33,7 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 	return err
 }
 
-// SchemaVersion is the number of the newest migration that the database has.
+// SchemaVersion returns the number of the newest migration applied to the database.
 func SchemaVersion(ctx context.Context, pool *pgxpool.Pool) (version int64, err error) {
 	err = pool.QueryRow(ctx, "SELECT max(version_id) FROM mailtally.schema_version WHERE is_applied", pgx.QueryExecModeExec).Scan(&version)
 	if err != nil {
@@ -42,7 +42,7 @@ func SchemaVersion(ctx context.Context, pool *pgxpool.Pool) (version int64, err 
 	return version, nil
 }
 
-// Ready is nil while the database answers and has the schema that this program
+// Ready returns nil while the database answers and has the schema that this program
 // needs, or a newer one.
 func Ready(ctx context.Context, pool *pgxpool.Pool) error {
 	version, err := SchemaVersion(ctx, pool)
@@ -61,7 +61,7 @@ func Ready(ctx context.Context, pool *pgxpool.Pool) error {
 func neededVersion() int64 {
 	files, err := migrations.ReadDir("migrations")
 	if err != nil {
-		panic(err) // they are in the program
+		panic(err) // cannot happen: they are embedded
 	}
 	return int64(len(files))
 }
@@ -87,8 +87,8 @@ func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 	return err
 }
 
-// createSchema makes the schema that goose's own table is in. The lock is
-// needed: CREATE SCHEMA IF NOT EXISTS fails when two do it at once.
+// createSchema creates the schema that holds goose's own table. The lock is needed:
+// CREATE SCHEMA IF NOT EXISTS fails when two run it at once.
 func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	var version int
 	var encoding string
@@ -112,8 +112,8 @@ func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	})
 }
 
-// migrationLock lets one process at a time migrate. goose's own locker polls;
-// this one waits for its turn.
+// migrationLock lets one process at a time migrate. goose's own locker polls; this one
+// blocks until its turn.
 type migrationLock struct{}
 
 func (migrationLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
@@ -126,18 +126,16 @@ func (migrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// monthsAhead is how many months beyond the current one have their partition.
-// Made by every member every hour, they are there long before they are needed,
-// even if all members are down for weeks.
+// monthsAhead is how many months beyond the current one have their partition. Since every
+// member ensures them every hour, they exist long before they are needed, even if all
+// members are down for weeks.
 const monthsAhead = 2
 
-// EnsurePartitions makes those partitions of email_event that are missing, for
-// the month before now, that of now and the two to come. It does not lock the
-// history's other partitions, but the default one: for as long as it takes to
-// look through its events for those of the month, which are moved, and for a few
-// seconds before at the most, in which it waits its turn. When it fails it can
-// be called again: until a month has its partition, its events go to the default
-// one. made are the names of those that it made.
+// EnsurePartitions creates the missing partitions of email_event, for the month before
+// now, that of now and the next two. It locks none of the history's partitions except the
+// default one: while it finds and moves the month's events out of it, and for a few seconds at most
+// while it waits for the lock. If it fails it can be called again: until a month has its
+// partition, its events go to the default one. made lists the partitions that it created.
 func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) (made []string, err error) {
 	this := time.Date(now.UTC().Year(), now.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
 	for i := -1; i <= monthsAhead; i++ {
@@ -165,8 +163,8 @@ func ensurePartition(ctx context.Context, pool *pgxpool.Pool, name string, month
 		return false, err
 	}
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		// Other members may be at it: the lock on the default partition, which also
-		// keeps new strays out while the old ones move, lets one of them do it.
+		// Other members may be doing the same. The lock on the default partition lets one
+		// of them do it, and keeps new strays out while the old ones move.
 		if _, err := tx.Exec(ctx, "SET LOCAL lock_timeout = '5s'"); err != nil {
 			return err
 		}
@@ -176,8 +174,8 @@ func ensurePartition(ctx context.Context, pool *pgxpool.Pool, name string, month
 		if found, err := exists(tx); err != nil || found {
 			return err
 		}
-		// Attached after it is filled, rather than created as a partition, since that
-		// would lock the whole history against writers.
+		// Fill the table, then attach it: creating it as a partition would lock the whole
+		// history against writers.
 		table := pgx.Identifier{"mailtally", name}.Sanitize()
 		from, to := month.Format(time.RFC3339), month.AddDate(0, 1, 0).Format(time.RFC3339)
 		for _, sql := range []string{

@@ -5,48 +5,47 @@ import (
 	"time"
 )
 
-// Record is an event on its way from producer to consumer: the parts of a Kafka
-// record, for whichever Kafka client carries them. Nothing else knows the names of
-// its headers.
+// Record is an event on its way from producer to consumer: the parts of a Kafka record,
+// independent of the Kafka client. Only this file knows the names of its headers.
 type Record struct {
-	// Key is the text of the email's id ([EmailID]), so that all events of an email
-	// are in one partition; nil where it could not be read.
+	// Key is the email's id ([EmailID]) as text, so that all events of an email are in
+	// one partition; nil if it could not be read.
 	Key []byte
 	// Value is the event as its provider wrote it.
 	Value []byte
 
-	// Provider is the name of the one that sent it.
+	// Provider is the name of the provider that sent it.
 	Provider string
-	// EventID is what the provider tells its events apart by, the same on every
-	// redelivery; empty where it is in the value, or nowhere.
+	// EventID identifies the event to its provider, and is the same on every redelivery;
+	// empty if it is in the value, or there is none.
 	EventID string
-	// SentAt is when the provider sent it, in the provider's own words, as they were
-	// proved; empty where it did not say.
+	// SentAt is when the provider sent it, verbatim as authenticated; empty if it did not
+	// say.
 	SentAt string
-	// ReceivedAt is when a producer received it; zero where nobody said.
+	// ReceivedAt is when a producer received it; zero if unknown.
 	ReceivedAt time.Time
 
-	// Others are headers that are not mailtally's, or that it cannot read. They are
-	// kept as they are.
+	// Others are headers that are not mailtally's, or that it cannot read. They are kept
+	// unchanged.
 	Others []Header
 
-	// DeadLetter is what a dead letter adds; nil for any other record. Without it a
-	// consumer's letter is the record that it was.
+	// DeadLetter is what a dead letter adds; nil for any other record. Without it, a
+	// consumer's letter is the original record.
 	DeadLetter *DeadLetter
 }
 
 // DeadLetter says why a record was set aside, and where it was.
 type DeadLetter struct {
 	Reason Reason
-	// Detail is for a person, and may quote the value.
+	// Detail is for people, and may quote the value.
 	Detail string
-	// Source is where the record was; nil for one that a producer set aside.
+	// Source is where the record was; nil if a producer set it aside.
 	Source *Source
-	// ValueOmitted says why the letter has no value, though the record had one.
+	// ValueOmitted says why the letter lacks the value that its record had.
 	ValueOmitted string
 }
 
-// Source is a place in a topic. A number below zero is not known.
+// Source is a position in a topic. A negative number means unknown.
 type Source struct {
 	Topic     string
 	Partition int32
@@ -59,12 +58,12 @@ type Header struct {
 	Value []byte
 }
 
-// The names of the headers are a contract: others read and write the topics too.
+// The header names are a contract: others read and write the topics too.
 const (
 	headerProvider     = "provider"
 	headerEventID      = "webhook-id"
 	headerSentAt       = "webhook-timestamp"
-	headerReceivedAt   = "received-at" // RFC 3339, with as many digits of the second as there are
+	headerReceivedAt   = "received-at" // RFC 3339, with as many fractional digits as there are
 	headerReason       = "reason"
 	headerDetail       = "detail"
 	headerTopic        = "source-topic"
@@ -73,11 +72,11 @@ const (
 	headerValueOmitted = "value-omitted"
 )
 
-// Headers encodes all but key and value. What is empty has no header, but for a dead
-// letter's reason and detail, which each has.
+// Headers encodes everything but key and value. Empty fields get no header, except reason
+// and detail, which every dead letter has.
 func (r *Record) Headers() []Header {
 	headers := make([]Header, 0, 6+len(r.Others))
-	text := make([]byte, 0, 256) // all values are one piece of memory, if that suffices
+	text := make([]byte, 0, 256) // one allocation for all values, if they fit
 	add := func(key, value string) {
 		if value != "" {
 			text = append(text, value...)
@@ -106,12 +105,12 @@ func (r *Record) Headers() []Header {
 		}
 		add(headerValueOmitted, d.ValueOmitted)
 	}
-	return append(headers, r.Others...) // last, since of a name that is repeated the first counts
+	return append(headers, r.Others...) // last, since the first of a repeated name counts
 }
 
-// SetHeader decodes a header into r; called with each in turn, it undoes
-// [Record.Headers]. Where a name is repeated the first counts, and what is
-// repeated or cannot be read joins the Others.
+// SetHeader decodes a header into r. Calling it with each header in turn reverses
+// [Record.Headers]. If a name is repeated, the first one counts; repeated and unreadable
+// headers are added to Others.
 func (r *Record) SetHeader(key string, value []byte) {
 	if !r.set(key, value) {
 		r.Others = append(r.Others, Header{key, value})
@@ -120,7 +119,7 @@ func (r *Record) SetHeader(key string, value []byte) {
 
 func (r *Record) set(key string, value []byte) bool {
 	if len(value) == 0 && isOurs(key) {
-		return true // it says no more than a header that is not there
+		return true // the same as no header
 	}
 	switch key {
 	case headerProvider:

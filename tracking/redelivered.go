@@ -8,14 +8,13 @@ import (
 	"github.com/google/uuid"
 )
 
-// unknownEvents asks which events of locked rows are counted neither in the row
-// nor, for a crowded email, in email_event_seen. As in upsertEmails, the hashes of
-// all emails are one flat array: a row is read once, however many there are.
+// unknownEvents returns the events of locked rows that are counted neither in the row
+// nor, for a crowded email, in email_event_seen. As in upsertEmails, the hashes of all
+// emails are one flat array: a row is read once, however many hashes there are.
 //
-// The planner must look each of them up by its key: with a table's statistics
-// missing or old it might hash the whole table. LIMIT keeps it from making a join
-// of the first look-up, and a subquery for a value, unlike EXISTS, is never
-// anything but a look-up.
+// The planner must look each hash up by its key: with missing or stale statistics it
+// might hash the whole table. LIMIT keeps it from turning the first look-up into a join.
+// A scalar subquery, unlike EXISTS, is always a look-up.
 const unknownEvents = `
 SELECT b.seen_from + d.n - 1 AS n, cardinality(e.seen)
   FROM (SELECT unnest($1::uuid[])    AS email_id,
@@ -29,21 +28,21 @@ SELECT b.seen_from + d.n - 1 AS n, cardinality(e.seen)
              WHERE s.email_id = b.email_id AND s.event_hash = d.event_hash) IS NULL)
  ORDER BY n`
 
-// moveSeen moves hashes from rows that are full to the table. The rows are
-// emptied by the upsert that follows in the same transaction.
+// moveSeen moves hashes from full rows to the table. The upsert that follows in the same
+// transaction empties the rows.
 const moveSeen = `
 INSERT INTO mailtally.email_event_seen (email_id, event_hash)
 SELECT d.email_id, unnest(e.seen)
   FROM unnest($1::uuid[]) AS d(email_id),
        LATERAL (SELECT seen FROM mailtally.email WHERE id = d.email_id LIMIT 1) AS e`
 
-// insertSeen remembers new events of those emails in the table.
+// insertSeen adds the new events of those emails to the table.
 const insertSeen = `
 INSERT INTO mailtally.email_event_seen (email_id, event_hash)
 SELECT * FROM unnest($1::uuid[], $2::bigint[])`
 
 // missingEvents tells whether any event is counted neither in its row nor in
-// email_event_seen. Its subqueries are for values: see unknownEvents.
+// email_event_seen. It uses scalar subqueries: see unknownEvents.
 const missingEvents = `
 SELECT EXISTS (
        SELECT FROM unnest($1::uuid[], $2::bigint[]) AS d(email_id, event_hash)
@@ -51,11 +50,10 @@ SELECT EXISTS (
           AND (SELECT s.event_hash FROM mailtally.email_event_seen s
                 WHERE s.email_id = d.email_id AND s.event_hash = d.event_hash) IS NULL)`
 
-// unknown gives deltas of those of keys that are new. The keys are sorted, and
-// their rows exist and are locked by this transaction. Where a row has no room
-// for its new events, their hashes and those that it holds move to
-// email_event_seen, by statements that unknown adds to p and that must run before
-// the deltas are applied.
+// unknown returns deltas of the new events among keys. The keys are sorted, and their
+// rows exist and are locked by this transaction. If a row has no room for its new events,
+// their hashes and those that it holds move to email_event_seen. unknown adds the
+// statements for that to p; they must run before the deltas are applied.
 func (b *batch) unknown(ctx context.Context, keys []key, p *pipeline) ([]delta, error) {
 	var fresh []key
 	held := make(map[uuid.UUID]int) // hashes in the row
@@ -86,8 +84,7 @@ func (b *batch) unknown(ctx context.Context, keys []key, p *pipeline) ([]delta, 
 	return list, nil
 }
 
-// emailParams are an id an email, the hashes of all, and where its own are among
-// them.
+// emailParams are one id per email, the hashes of all, and each email's range in them.
 func emailParams(keys []key) [][]byte {
 	ids, hashes := newArray(oidUUID, 0, 16), newArray(oidInt8, len(keys), 8)
 	from, to := newArray(oidInt4, 0, 4), newArray(oidInt4, 0, 4)

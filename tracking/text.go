@@ -5,12 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// Clean makes of a provider's text what PostgreSQL can hold: NUL and invalid
-// UTF-8 become U+FFFD, and what is longer than limit bytes is cut, never within
-// a character.
+// Clean makes a provider's text storable in PostgreSQL: NUL and invalid UTF-8 become
+// U+FFFD, and text over limit bytes is truncated, never within a character.
 func Clean[T ~string | ~[]byte](text T, limit int) string {
-	// What is cut off need not be mended; the margin keeps a character that
-	// straddles the limit whole.
+	// What is cut off need not be cleaned; the margin keeps a character that straddles
+	// the limit whole.
 	if len(text) > limit+utf8.UTFMax {
 		text = text[:limit+utf8.UTFMax]
 	}

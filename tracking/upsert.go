@@ -9,37 +9,37 @@ import (
 	"github.com/google/uuid"
 )
 
-// upsertEmails is the guarantee. For each email: a row that is not there is
-// made; a row that has counted none of these events takes them; a row that has
-// counted any of them, or that would hold too many hashes, stays as it is, is
-// not returned, and is locked by this transaction all the same (the chapter on
-// INSERT: "all rows will be locked when the ON CONFLICT DO UPDATE action is
-// taken, even those that do not satisfy the WHERE").
+// upsertEmails is the guarantee. For each email: a row that does not exist is created. A
+// row that has counted none of these events takes them. A row that has counted any of
+// them, or that would hold too many hashes, stays unchanged and is not returned, but is
+// locked by this transaction all the same (the chapter on INSERT: "all rows will be
+// locked when the ON CONFLICT DO UPDATE action is taken, even those that do not satisfy
+// the WHERE").
 //
-//   - The deltas come in id order, the one in which everybody locks rows, so that
-//     two writers queue up and never deadlock. RETURNING gives back the same order.
-//   - The arrays are unnested side by side in a select list: one unnest of them
-//     all, in FROM, makes a tuplestore an array and costs the server a fifth more.
-//     There, too, an array that is NULL as a whole gives every row a NULL.
-//   - The hashes of all emails come in one flat array ($3), since unnest would
-//     flatten an array of arrays; each row takes its slice.
-//   - && compares each hash with each, which for the few that there are is faster
-//     than any index. The cardinality, asked first, keeps them few, and with them
-//     the row's length and so the cost of its next version.
-//   - least and greatest ignore nulls: the first time is the least of those known.
-//   - A delta without hashes is one whose hashes have been put into
-//     email_event_seen, with those that the row has held until now.
-//   - In the second pass ($2) there is nothing to test: the rows are locked, and
-//     the events have been found new since.
+//   - The deltas come in id order, the order in which everyone locks rows, so that two
+//     writers queue up and never deadlock. RETURNING returns them in the same order.
+//   - The arrays are unnested side by side in a select list. A single unnest of all of
+//     them, in FROM, creates a tuplestore per array and costs the server a fifth more.
+//     Also, in the select list, an array that is NULL as a whole gives every row a NULL.
+//   - The hashes of all emails come in one flat array ($3), since unnest would flatten an
+//     array of arrays; each row takes its slice.
+//   - && compares every hash with every other, which is faster than any index for so few.
+//     The cardinality, tested first, keeps them few, and with them the row's length and
+//     so the cost of its next version.
+//   - least and greatest ignore NULLs: the first time is the least of those known.
+//   - A delta without hashes is one whose hashes have been put into email_event_seen,
+//     together with those that the row held until now.
+//   - In the second pass ($2) there is nothing to test: the rows are locked, and the
+//     events have already been found to be new.
 //
-// The test of an email with hashes in email_event_seen has two traps. WHERE sees
-// the newest version of the row, even one committed while this statement waited
-// for its lock, but email_event_seen as it was when the statement began: where
-// hashes have been moved since, what is not found there may have been counted all
-// the same. moved_by tells: it is the transaction that moved hashes last, and a
-// statement that sees that one sees all before it. The other trap: each hash must
-// be looked up by the whole key. With = ANY (excluded.seen) the planner may read
-// all hashes of the email, a million perhaps; LIMIT keeps it from a join.
+// The test for an email with hashes in email_event_seen has two traps. First, WHERE sees
+// the newest version of the row, even one committed while this statement waited for its
+// lock, but sees email_event_seen as it was when the statement began. If hashes have been
+// moved since, an event not found there may have been counted all the same. moved_by
+// detects this: it is the last transaction that moved hashes, and a statement that sees
+// that one sees all earlier ones. Second, each hash must be looked up by the whole key.
+// With = ANY (excluded.seen) the planner may read all hashes of the email, perhaps a
+// million; LIMIT keeps it from a join.
 const upsertEmails = `
 INSERT INTO mailtally.email AS e
        (id, seen, moved_by, open_count, click_count,
@@ -98,9 +98,9 @@ SELECT id, ($3::bigint[])[seen_from:seen_to], CASE WHEN seen_to < seen_from THEN
                                                   LIMIT 1) AS known))))
 RETURNING id, open_count, click_count`
 
-// upsert applies list, which is in id order, at the end of a pipeline, and gives
-// the deltas that it did not apply. The first open of an email is where the row's
-// count equals the delta's own.
+// upsert applies list, which is in id order, at the end of a pipeline, and returns the
+// deltas that it did not apply. An email's first open is in this delta if the row's count
+// equals the delta's own.
 func (b *batch) upsert(ctx context.Context, p *pipeline, list []delta, checked bool) (unchanged []delta, err error) {
 	next := 0
 	p.add(upsertEmails, upsertParams(list, b.limit, checked), func(row [][]byte) {
@@ -132,8 +132,8 @@ func (b *batch) upsert(ctx context.Context, p *pipeline, list []delta, checked b
 	return append(unchanged, list[next:]...), nil
 }
 
-// upsertParams are in the order of the statement's: what concerns it as a whole, the
-// id and the hashes of each row, then its columns, so that a new one comes last.
+// upsertParams are in the order of the statement's: what concerns it as a whole, each
+// row's id and hashes, then its columns, so that a new column comes last.
 func upsertParams(list []delta, limit int, checked bool) [][]byte {
 	hashes := 0
 	for i := range list {
@@ -158,7 +158,7 @@ func upsertParams(list []delta, limit int, checked bool) [][]byte {
 				seen.int8(k.hash)
 			}
 		}
-		to.int4(int32(seen.n)) // before from, hence an empty slice, if moved
+		to.int4(int32(seen.n)) // if moved, to is before from: an empty slice
 		opens.int4(d.opens)
 		clicks.int4(d.clicks)
 		for t := Scheduled; t < typeEnd; t++ {

@@ -37,7 +37,7 @@ func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
 func SchemaVersion(ctx context.Context, pool *pgxpool.Pool) (version int64, err error) {
 	err = pool.QueryRow(ctx, "SELECT max(version_id) FROM mailtally.schema_version WHERE is_applied", pgx.QueryExecModeExec).Scan(&version)
 	if err != nil {
-		return 0, fmt.Errorf("tracking: ask for the schema's version: %w", err)
+		return 0, fmt.Errorf("tracking: get the schema version: %w", err)
 	}
 	return version, nil
 }
@@ -52,7 +52,7 @@ func Ready(ctx context.Context, pool *pgxpool.Pool) error {
 	case err != nil:
 		return err
 	case version < neededVersion():
-		return fmt.Errorf("the schema is of version %d, this program needs %d (mailtally migrate upgrades it)", version, neededVersion())
+		return fmt.Errorf("the schema has version %d, this program needs %d (mailtally migrate upgrades it)", version, neededVersion())
 	}
 	return nil
 }
@@ -95,11 +95,11 @@ func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
 	err := pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding')").Scan(&version, &encoding)
 	switch {
 	case err != nil:
-		return fmt.Errorf("ask PostgreSQL for its version: %w", err)
+		return fmt.Errorf("get the PostgreSQL version: %w", err)
 	case version < 140000:
 		return fmt.Errorf("PostgreSQL is version %d; mailtally needs 14 or newer", version/10000)
 	case encoding != "UTF8":
-		return fmt.Errorf("the database's encoding is %s, in which links cannot be kept as they are; create one with ENCODING 'UTF8'", encoding)
+		return fmt.Errorf("the database's encoding is %s, which cannot store every link unchanged; create one with ENCODING 'UTF8'", encoding)
 	}
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrationKey); err != nil {
@@ -133,9 +133,10 @@ const monthsAhead = 2
 
 // EnsurePartitions creates the missing partitions of email_event, for the month before
 // now, that of now and the next two. It locks none of the history's partitions except the
-// default one: while it finds and moves the month's events out of it, and for a few seconds at most
-// while it waits for the lock. If it fails it can be called again: until a month has its
-// partition, its events go to the default one. made lists the partitions that it created.
+// default one: while it finds and moves the month's events out of it, and for a few
+// seconds at most while it waits for the lock. If it fails it can be called again: until a
+// month has its partition, its events go to the default one. made lists the partitions
+// that it created.
 func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) (made []string, err error) {
 	this := time.Date(now.UTC().Year(), now.UTC().Month(), 1, 0, 0, 0, 0, time.UTC)
 	for i := -1; i <= monthsAhead; i++ {
@@ -143,7 +144,7 @@ func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) (m
 		name := "email_event_" + month.Format("2006_01")
 		isNew, err := ensurePartition(ctx, pool, name, month)
 		if err != nil {
-			return made, fmt.Errorf("tracking: make the partition for %s: %w", month.Format("2006-01"), withoutData(err))
+			return made, fmt.Errorf("tracking: create the partition for %s: %w", month.Format("2006-01"), withoutData(err))
 		}
 		if isNew {
 			made = append(made, name)

@@ -1,8 +1,8 @@
 -- +goose Up
 
--- The tally: a row per email. Everything an application asks for is here, in a
--- row whose size is bounded, so that an update costs the same whether it is the
--- email's first event or its millionth.
+-- The tally: one row per email. It holds everything that an application asks for, in a
+-- row of bounded size, so that an update costs the same whether it is the email's first
+-- event or its millionth.
 CREATE TABLE mailtally.email (
     id                  uuid PRIMARY KEY,
 
@@ -23,15 +23,15 @@ CREATE TABLE mailtally.email (
     open_count          integer NOT NULL,
     click_count         integer NOT NULL,
 
-    -- Which events are counted in this row: the 64-bit hashes of their ids. The
-    -- conditional update tests it, and nothing else keeps an event from counting
-    -- twice. Bounded: an email that outgrows it is crowded, its seen is empty,
-    -- and its hashes are in email_event_seen, all of them.
+    -- The events counted in this row, as 64-bit hashes of their ids. The conditional
+    -- update tests it, and nothing else keeps an event from counting twice. Bounded: an
+    -- email that outgrows it is crowded: its seen is then empty, and all its hashes are
+    -- in email_event_seen.
     crowded             boolean NOT NULL,
     seen                bigint[] NOT NULL
 )
--- Half of each page is kept free, so that the next version of a row fits beside
--- it and no index needs to know (HOT).
+-- Keep half of each page free, so that the next version of a row fits beside it and no
+-- index needs updating (HOT).
 WITH (fillfactor = 50);
 
 CREATE TABLE mailtally.email_event_seen (
@@ -40,9 +40,9 @@ CREATE TABLE mailtally.email_event_seen (
     PRIMARY KEY (email_id, event_hash)
 );
 
--- The history: append only. No count depends on it, so old partitions can be
--- dropped. It has no unique index: that an event stands here once rests on seen,
--- and on mailtally being the only one that writes here.
+-- The history: append only. No count depends on it, so old partitions can be dropped. It
+-- has no unique index: that each event is here only once depends on seen, and on nothing
+-- but mailtally writing here.
 CREATE TABLE mailtally.email_event (
     email_id    uuid NOT NULL,
     occurred_at timestamptz NOT NULL,
@@ -55,14 +55,14 @@ CREATE TABLE mailtally.email_event (
     message     text
 ) PARTITION BY RANGE (occurred_at);
 
--- For the one question that is asked by email: its clicks.
+-- For the one query by email: its clicks.
 CREATE INDEX email_event_clicks ON mailtally.email_event (email_id) WHERE type = 'clicked';
 
 -- For events of months that have no partition.
 CREATE TABLE mailtally.email_event_default PARTITION OF mailtally.email_event DEFAULT;
 
--- The face to applications. link_clicks is worked out only where it is asked
--- for; its totalClicks is the tally's, so it stays right when history is dropped.
+-- The interface for applications. link_clicks is computed only when it is selected. Its
+-- totalClicks is the tally's, so it stays right when history is dropped.
 CREATE VIEW mailtally.email_history AS
 SELECT e.id,
        e.opened_at,

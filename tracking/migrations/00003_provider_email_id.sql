@@ -1,9 +1,9 @@
 -- +goose Up
 
--- An email whose id at its provider is no UUID is keyed by one that is derived from
--- it, and keeps the id itself. While the columns change nobody can read or write the
--- table: as in the migration before, this waits for five seconds at the most, and
--- where it fails, run it again.
+-- If the provider's id of an email is not a UUID, the row's key is a UUID derived from
+-- it, and the row keeps the original id. While the columns change, nobody can read or
+-- write the table: as in the migration before, this waits at most five seconds for its
+-- lock. If it fails, run it again.
 SET LOCAL lock_timeout = '5s';
 ALTER TABLE mailtally.email ADD COLUMN provider_email_id text;
 

@@ -11,17 +11,17 @@ import (
 	"unicode"
 )
 
-// Credentials are those that a provider may send by Basic authentication (RFC 7617):
-// more than one while they are being changed.
+// Credentials are what a provider may send by Basic authentication (RFC 7617): more than
+// one while they are being changed.
 type Credentials struct {
-	// match is a function so that what prints a struct with Credentials inside finds no
-	// password in it, however deep it looks. It is nil where there are none.
+	// match is a function so that printing a struct that contains Credentials reveals no
+	// password, at any depth. It is nil if there are none.
 	match func(sent []byte) bool
 }
 
-// ParseCredentials reads a comma-separated list of user:password. A user has no
-// colon, and neither of the two has a comma. The error joins one for each
-// that is none, and quotes none.
+// ParseCredentials parses a comma-separated list of user:password. A user must not
+// contain a colon, and neither may contain a comma. The error joins one error per invalid
+// entry, and quotes none of them.
 func ParseCredentials(list string) (Credentials, error) {
 	var accepted [][sha256.Size]byte
 	var errs []error
@@ -29,7 +29,7 @@ func ParseCredentials(list string) (Credentials, error) {
 		entry = strings.TrimSpace(entry)
 		user, password, found := strings.Cut(entry, ":")
 		if !found || user == "" || password == "" || strings.ContainsFunc(entry, unicode.IsControl) {
-			errs = append(errs, fmt.Errorf("entry %d is no user:password, both of them printable text", i+1))
+			errs = append(errs, fmt.Errorf("entry %d is not user:password, both in printable text", i+1))
 		}
 		accepted = append(accepted, sha256.Sum256([]byte(entry)))
 	}
@@ -37,8 +37,8 @@ func ParseCredentials(list string) (Credentials, error) {
 		return Credentials{}, err
 	}
 	return Credentials{func(sent []byte) bool {
-		// As hashes they are all of one length, and each is compared: the time that it
-		// takes says nothing of what is accepted.
+		// Hashes all have the same length, and each is compared, so the time taken
+		// reveals nothing about what is accepted.
 		sum := sha256.Sum256(sent)
 		matches := 0
 		for i := range accepted {
@@ -54,17 +54,17 @@ func (Credentials) String() string { return "(hidden)" }
 // GoString keeps them out of %#v too.
 func (c Credentials) GoString() string { return c.String() }
 
-// Empty says that there are none, and so nothing is admitted.
+// Empty says that there are none, so nothing is admitted.
 func (c Credentials) Empty() bool { return c.match == nil }
 
-// Admit checks the header Authorization. Its error is a *[Refusal] with the status
-// 401 and a challenge.
+// Admit checks the Authorization header. Its error is a *[Refusal] with status 401 and a
+// challenge.
 func (c Credentials) Admit(h http.Header) error {
 	const basic = "Basic "
 	given := h.Get("Authorization")
 	if len(given) > len(basic) && strings.EqualFold(given[:len(basic)], basic) {
-		// The user ends at the first colon, and none that is accepted has one, so user and
-		// password are right together or not at all.
+		// The user ends at the first colon, and no accepted user contains one, so user
+		// and password can be compared together.
 		sent, err := base64.StdEncoding.DecodeString(strings.TrimSpace(given[len(basic):]))
 		if err == nil && c.match != nil && c.match(sent) {
 			return nil

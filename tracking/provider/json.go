@@ -11,13 +11,13 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Object reads a body that is a JSON object: field is called with each of its
-// members, and reads or skips the value. Where a name is repeated, the last one
-// counts. The error is a *[tracking.DropError].
+// Object reads a body that is a JSON object. It calls field for each member; field reads
+// or skips the value. If a name is repeated, the last one counts. The error is a
+// *[tracking.DropError].
 //
-// [Text], [Literal] and [Members] read a value of the type that they expect, and pass
-// over any other as if it were missing: only the few fields that identify an event
-// can drop it.
+// [Text], [Literal] and [Members] read a value of the type that they expect and skip any
+// other as if it were missing, so only the few fields that identify an event can get it
+// dropped.
 func Object(body []byte, field func(d *jx.Decoder, name []byte) error) error {
 	d := jx.DecodeBytes(body)
 	if d.Next() != jx.Object {
@@ -40,7 +40,7 @@ func Members(d *jx.Decoder, field func(d *jx.Decoder, name []byte) error) error 
 	return d.ObjBytes(field)
 }
 
-// Text reads a string, unescaped. It stays nil where there is none.
+// Text reads a string, unescaped. If the value is not a string, *to stays nil.
 func Text(d *jx.Decoder, to *[]byte) error {
 	if d.Next() != jx.String {
 		return d.Skip()
@@ -50,7 +50,7 @@ func Text(d *jx.Decoder, to *[]byte) error {
 	return err
 }
 
-// Literal reads a number by its digits, whatever its size, or else a string.
+// Literal reads a number as its digits, whatever its size, or else a string.
 func Literal(d *jx.Decoder, to *[]byte) error {
 	if d.Next() != jx.Number {
 		return Text(d, to)
@@ -60,15 +60,15 @@ func Literal(d *jx.Decoder, to *[]byte) error {
 	return err
 }
 
-// Elements cuts a body that is a JSON array into its elements, or gives one that is
-// an object as it is. Each is a part of body, byte for byte. Where the JSON breaks
-// off, what came before is given all the same, and the rest with the error, a
-// *[tracking.DropError], at the end.
+// Elements splits a body that is a JSON array into its elements; a body that is an object
+// is its only element. Each is a part of body, byte for byte. If the JSON breaks off, the
+// elements before that are returned all the same, and last the remainder with the error,
+// a *[tracking.DropError].
 func Elements(body []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		d := jx.DecodeBytes(body)
 		if d.Next() != jx.Array {
-			yield(body, nil) // an object, or what Object finds to be none
+			yield(body, nil) // an object, or something that Object will reject
 			return
 		}
 		rest := body
@@ -95,8 +95,8 @@ func Elements(body []byte) iter.Seq2[[]byte, error] {
 	}
 }
 
-// rootCause is the innermost error: the decoder wraps one layer a nesting level,
-// which is long for what is nested deeply, and says nothing.
+// rootCause returns the innermost error: the decoder wraps one layer per nesting level,
+// which is long for deeply nested values and adds nothing.
 func rootCause(err error) error {
 	for {
 		inner := errors.Unwrap(err)

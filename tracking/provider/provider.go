@@ -1,8 +1,7 @@
-// Package provider says what mailtally asks of an email provider. Each provider is a
-// package below it: the proof that a webhook is the provider's own, and the reading
-// of its bodies. Package all lists them. Neither producer nor consumer knows more of
-// one than is here, so a new provider is a folder, its configuration, and a line in
-// that list.
+// Package provider defines what mailtally needs from an email provider. Each provider is
+// a package below it, which authenticates webhooks and decodes their bodies. Package all
+// lists them. Producer and consumer know no more about a provider than what is here, so a
+// new provider takes a folder, its configuration, and a line in that list.
 package provider
 
 import (
@@ -17,39 +16,43 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Provider turns what a provider wrote into events. It is all that a consumer needs,
-// and needs no configuration. It is safe for concurrent use.
+// Provider decodes what a provider wrote into events. It is all that a consumer needs,
+// requires no configuration, and is safe for concurrent use.
 type Provider interface {
-	// Name is the provider's in the webhooks' path, in records and in metric labels:
+	// Name is the provider's name in the webhooks' path, in records and in metric labels:
 	// lower-case letters and digits.
 	Name() string
 
-	// Decode reads an event from the record that an Endpoint made of it. Odd content is
-	// mended, never refused; what cannot be counted is a *[tracking.DropError]. It must
-	// give the same event id for the same event for ever, or replays count twice.
+	// Decode reads an event from the record that an Endpoint made of it. It repairs odd
+	// content and never refuses it; an event that cannot be counted is a
+	// *[tracking.DropError]. It must always return the same event id for the same event,
+	// or replays count twice.
+	//
+	// receivedAt limits the event's time. It is the record's own, or the best known
+	// substitute if it has none.
 	//
 	// receivedAt bounds the event's time. It is the record's own, or the best that is
 	// known where it has none.
 	Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event, error)
 }
 
-// Endpoint takes a provider's webhooks, given what proves them to be the provider's:
-// a secret, credentials, an allow-list. It is safe for concurrent use.
+// Endpoint receives a provider's webhooks, given what authenticates them: a secret,
+// credentials, an allow-list. It is safe for concurrent use.
 type Endpoint interface {
 	// Name is the Provider's.
 	Name() string
 
-	// Limit is the largest body that is read, in bytes.
+	// Limit is the largest body that is accepted, in bytes.
 	Limit() int64
 
 	// Admit checks a request by its headers alone, before its body is read or memory is
-	// taken for it: what can be refused by now costs little. The error is a *[Refusal].
+	// reserved for it, so refusing here is cheap. The error is a *[Refusal].
 	Admit(h http.Header, now time.Time) error
 
-	// Open proves that the provider sent the request, and cuts its body into events.
-	// Nothing of it may be used before it is proved. There are no events in a request
-	// that is a handshake or a ping, which Open may answer to the provider by itself,
-	// within ctx. The error is a *[Refusal].
+	// Open verifies that the provider sent the request, and splits its body into events.
+	// Nothing in the body may be used before that. A handshake or a ping has no events;
+	// Open may answer it to the provider by itself, within ctx. The error is a
+	// *[Refusal].
 	Open(ctx context.Context, r Request) (iter.Seq[Webhook], error)
 }
 
@@ -60,35 +63,35 @@ type Request struct {
 	ReceivedAt time.Time
 }
 
-// MaxValue bounds the value of a Webhook, in bytes: an event of a usual size is a
-// hundredth of it, and with key and headers it is well within the megabyte that Kafka
-// takes for a record.
+// MaxValue limits the value of a Webhook, in bytes. A typical event is a hundredth of it;
+// with key and headers, it is well within the megabyte that Kafka accepts for a record.
 const MaxValue = 256 << 10
 
-// Webhook is one event of a request, or what was sent in an event's place.
+// Webhook is one event of a request, or what was sent in place of one.
 type Webhook struct {
 	// EmailID is the id of the email's row: see [tracking.EmailID].
 	EmailID uuid.UUID
-	// EventID and SentAt are those of [tracking.Record]: what the provider says of the
-	// event beside it.
+	// EventID and SentAt are those of [tracking.Record]: what the provider says about the
+	// event outside its value.
 	EventID, SentAt string
 	// Value is a part of the request's body, byte for byte, or all of it.
 	Value []byte
-	// Drop says why this is no event that can be tracked; nil where it is one. With the
-	// reason [tracking.Untracked] it is ignored, with any other it becomes a dead letter.
+	// Drop says why this is not an event that can be tracked; nil if it is. With reason
+	// [tracking.Untracked] it is ignored; with any other it becomes a dead letter.
 	Drop *tracking.DropError
 }
 
-// Refusal is why a request is not taken.
+// Refusal says why a request is refused.
 type Refusal struct {
-	// Status is what has this provider send again, if that may help, and never gives up
-	// what it could send again: providers differ in what they make of a 4xx.
+	// Status is the one that makes this provider retry, if that may help, and that never
+	// makes it give up on what it could still send: providers differ in how they treat a
+	// 4xx.
 	Status int
-	// Text tells the sender why. It is public, and quotes nothing of the request.
+	// Text tells the sender why. It is public and quotes nothing from the request.
 	Text string
-	// Challenge is the answer's WWW-Authenticate, if it is to have one.
+	// Challenge is the answer's WWW-Authenticate header, if any.
 	Challenge string
-	// Cause is for the log, where the sender is not at fault.
+	// Cause is for the log, if the sender is not at fault.
 	Cause error
 }
 
@@ -101,7 +104,7 @@ func (r *Refusal) Error() string {
 
 func (r *Refusal) Unwrap() error { return r.Cause }
 
-// Unauthorized refuses what is not proved to be the provider's.
+// Unauthorized refuses a request that is not proved to be the provider's.
 func Unauthorized(format string, args ...any) *Refusal {
 	return &Refusal{Status: http.StatusUnauthorized, Text: fmt.Sprintf(format, args...)}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Time reads RFC 3339 with any fraction and zone. false says that text is none.
+// Time parses RFC 3339 with any fraction and zone, and returns false for anything else.
 func Time(text []byte) (time.Time, bool) {
 	if text == nil {
 		return time.Time{}, false
@@ -17,8 +17,9 @@ func Time(text []byte) (time.Time, bool) {
 	return t, err == nil
 }
 
-// IP is the zero Addr for what is no address. A zone (fe80::1%eth0) has no meaning
-// beyond the machine that wrote it, and inet can't hold it.
+// IP parses an address, and returns the zero Addr for anything else. The zone
+// (fe80::1%eth0) is removed: it means nothing outside the machine that wrote it, and inet
+// cannot hold it.
 func IP(text []byte) netip.Addr {
 	if text == nil {
 		return netip.Addr{}
@@ -30,13 +31,13 @@ func IP(text []byte) netip.Addr {
 	return ip.WithZone("")
 }
 
-// NaturalKey is an event id made of what tells an event apart from all others of its
-// email, for providers that give none: events that agree in all of the fields are one
-// event. It is the first 128 bits of a SHA-256, in hexadecimal digits.
+// NaturalKey builds an event id from the fields that distinguish an event from all others
+// of its email, for providers that give none: events that agree in all fields are one
+// event. It is the first 128 bits of a SHA-256, in hexadecimal.
 func NaturalKey(fields ...[]byte) string {
-	text := make([]byte, 0, 512) // that most need
+	text := make([]byte, 0, 512) // enough for most
 	for _, f := range fields {
-		// With its length, no field can run into the next.
+		// The length prefix keeps fields from running into each other.
 		text = append(binary.BigEndian.AppendUint64(text, uint64(len(f))), f...)
 	}
 	sum := sha256.Sum256(text)

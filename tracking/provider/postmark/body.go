@@ -11,19 +11,19 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// body holds the members of a body that are read, unescaped but not yet understood.
-// One that is missing is nil.
+// body holds the members of a body that are used, unescaped but not yet interpreted. A
+// missing member is nil.
 type body struct {
 	recordType, messageID, recipient []byte
 
-	// The event's time has a name of its own in each kind of event.
+	// Each kind of event has its own name for the event's time.
 	deliveredAt, receivedAt, bouncedAt []byte
 
 	link, userAgent, ip []byte // of opens and clicks
 
 	id, bounceType, description, details []byte // of bounces and complaints
 
-	inbound bool // it is a message that came in
+	inbound bool // it is an inbound message
 
 	content struct{ from, to int } // of bounces and complaints: the value of Content in the body
 }
@@ -62,7 +62,7 @@ func (b *body) read(text []byte) error {
 			b.inbound = true
 		case "Content":
 			value, err := d.Raw()
-			// They share memory, so their capacities tell where it stands.
+			// They share memory, so their capacities tell where it is.
 			b.content.from = cap(text) - cap(value)
 			b.content.to = b.content.from + len(value)
 			return err
@@ -78,7 +78,7 @@ func (b *body) readGeo(d *jx.Decoder, name []byte) error {
 	return d.Skip()
 }
 
-// route tells what the body is about: the event's type, and whose email it is.
+// route returns the event's type and the id of its email.
 func (b *body) route() (_ tracking.Type, email uuid.UUID, derived bool, err error) {
 	if b.recordType == nil {
 		if b.inbound {
@@ -138,7 +138,8 @@ func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event
 	return e, nil
 }
 
-// occurredAt is the event's time as Postmark wrote it: each kind of event has one.
+// occurredAt is the event's time as Postmark wrote it: each kind of event has exactly
+// one.
 func (b *body) occurredAt() []byte {
 	for _, at := range [][]byte{b.deliveredAt, b.bouncedAt, b.receivedAt} {
 		if at != nil {
@@ -148,9 +149,9 @@ func (b *body) occurredAt() []byte {
 	return nil
 }
 
-// eventID is the id of the bounce, which a complaint has too. Other events have none,
-// and get a natural key: two opens, or two clicks on one link, that one recipient makes
-// within the 100 ns of Postmark's clock count as one.
+// eventID is the id of the bounce, which complaints have too. Other events have none and
+// get a natural key: two opens, or two clicks on one link, by the same recipient within
+// the 100 ns resolution of Postmark's clock count as one.
 func (b *body) eventID() string {
 	if len(b.id) > 0 {
 		return string(b.recordType) + "/" + string(b.id)
@@ -158,9 +159,9 @@ func (b *body) eventID() string {
 	return provider.NaturalKey(b.recordType, b.occurredAt(), b.recipient, b.link)
 }
 
-// withoutContent is text as it is, unless it is larger than a record may be: then the
-// message that it includes becomes an empty string, which nothing here reads. To refuse
-// it instead would lose every large bounce of a webhook that is set to include content.
+// withoutContent returns text unchanged, unless it is larger than a record may be: then
+// the included message, which nothing here reads, becomes an empty string. Refusing it
+// instead would lose every large bounce of a webhook that is set to include content.
 func (b *body) withoutContent(text []byte) []byte {
 	if len(text) <= provider.MaxValue || b.content.to == 0 {
 		return text

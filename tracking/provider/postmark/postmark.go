@@ -1,9 +1,9 @@
-// Package postmark is the provider Postmark. Its webhooks are an event a request, with
-// neither a signature nor, for most types, an id: what proves them is the user and
-// password that the webhook was created with.
+// Package postmark is the provider Postmark. Its webhooks have one event per request, no
+// signature and, for most types, no id. They are authenticated by the user and password
+// that the webhook was created with.
 //
-// Source: https://postmarkapp.com/developer/webhooks/webhooks-overview and the pages
-// on each webhook beside it.
+// Source: https://postmarkapp.com/developer/webhooks/webhooks-overview and the page on
+// each webhook next to it.
 package postmark
 
 import (
@@ -16,11 +16,11 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// Name is the provider's.
+// Name is the provider's name.
 const Name = "postmark"
 
-// maxBody is what a request may have: where a webhook is set to include content, a
-// bounce or a complaint carries the whole message.
+// maxBody limits a request: if a webhook is set to include content, a bounce or a
+// complaint carries the whole message.
 const maxBody = 8 << 20
 
 // Provider implements [provider.Provider].
@@ -35,7 +35,7 @@ type Endpoint struct {
 	credentials provider.Credentials
 }
 
-// New makes an endpoint for webhooks that come with one of credentials, a
+// New creates an endpoint for webhooks that come with one of credentials, a
 // comma-separated list of user:password: more than one while they are being changed.
 // Errors do not quote them.
 func New(credentials string) (provider.Endpoint, error) {
@@ -49,11 +49,11 @@ func New(credentials string) (provider.Endpoint, error) {
 // Limit implements [provider.Endpoint].
 func (*Endpoint) Limit() int64 { return maxBody }
 
-// Admit implements [provider.Endpoint]. It refuses with 401, which Postmark repeats:
+// Admit implements [provider.Endpoint]. It refuses with 401, which Postmark retries:
 // after a 403 it would never send the webhook again.
 func (e *Endpoint) Admit(h http.Header, _ time.Time) error { return e.credentials.Admit(h) }
 
-// Open implements [provider.Endpoint]. All there is to prove is proved by Admit.
+// Open implements [provider.Endpoint]. Admit has already proved all that can be proved.
 func (e *Endpoint) Open(_ context.Context, r provider.Request) (iter.Seq[provider.Webhook], error) {
 	var hook provider.Webhook
 	var b body

@@ -4,10 +4,10 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// typeOf gives the Type of a body's RecordType, and for a bounce of its Type; false
-// for one that is not tracked. There is none for "sent": Postmark does not report it.
+// typeOf returns the Type for a body's RecordType and, for a bounce, its Type; false if
+// it is not tracked. There is none for "sent": Postmark does not report it.
 //
-// Not tracked are what concerns an address rather than an email (SubscriptionChange),
+// Not tracked are events about an address rather than an email (SubscriptionChange),
 // inbound mail, and every type that this version does not know.
 func typeOf(recordType, bounceType []byte) (tracking.Type, bool) {
 	switch string(recordType) {
@@ -26,7 +26,7 @@ func typeOf(recordType, bounceType []byte) (tracking.Type, bool) {
 	return 0, false
 }
 
-// bounceTypes are those that say what became of an email. AutoResponder,
+// bounceTypes are the types that say what became of an email. AutoResponder,
 // AddressChange, ChallengeVerification, OpenRelayTest, Subscribe, Unsubscribe,
 // ManualSuppression and Unknown do not.
 // https://postmarkapp.com/developer/api/bounce-api#bounce-types

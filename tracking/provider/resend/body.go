@@ -10,11 +10,10 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// typeOf gives the Type of a webhook's "type"; false for one that is
-// not tracked. Not tracked are, by name, inbound mail (email.received,
-// inbox.email.*: their email_id is another message's) and what concerns a team
-// rather than an email (contact.*, domain.*, suppression.*, topic.*); and every
-// type this version does not know, as Resend adds some each year.
+// typeOf returns the Type for a webhook's "type"; false if it is not tracked. Not tracked
+// are inbound mail (email.received, inbox.email.*: their email_id is another message's),
+// events about a team rather than an email (contact.*, domain.*, suppression.*, topic.*),
+// and every type that this version does not know, since Resend adds some each year.
 // https://resend.com/docs/dashboard/webhooks/event-types
 func typeOf(name []byte) (tracking.Type, bool) {
 	switch string(name) {
@@ -45,8 +44,8 @@ func typeOf(name []byte) (tracking.Type, bool) {
 // Decode implements [provider.Provider]. The record's event id is the webhook's
 // (svix-id).
 //
-// Fields may stand in any order. Text that PostgreSQL cannot hold is mended (NUL and
-// invalid UTF-8 become U+FFFD) and over-long text is cut; neither drops an event.
+// Fields may be in any order. Text that PostgreSQL cannot hold is repaired (NUL and
+// invalid UTF-8 become U+FFFD) and overlong text is truncated; neither drops an event.
 func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event, error) {
 	var b body
 	if err := b.read(r.Value); err != nil {
@@ -77,8 +76,8 @@ func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event
 		e.Reason = tracking.Clean(b.trouble.typ, tracking.MaxReason)
 		e.Message = tracking.Clean(b.trouble.message, tracking.MaxMessage)
 	}
-	// An open's or click's own time is the event's; without one, and for all other
-	// types, the envelope's is.
+	// An open or click has its own time, which is the event's; if that is missing, and
+	// for all other types, the envelope's time is used.
 	if !readable {
 		at, readable = provider.Time(b.createdAt)
 	}
@@ -91,7 +90,7 @@ func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event
 	return e, nil
 }
 
-// into fills in who touched the email, and gives the time if it can be read.
+// into fills in the link, user agent and address, and returns the time if it is readable.
 func (t *touch) into(e *tracking.Event) (time.Time, bool) {
 	e.Link = tracking.Clean(t.link, tracking.MaxLink)
 	e.UserAgent = tracking.Clean(t.userAgent, tracking.MaxUserAgent)
@@ -108,8 +107,8 @@ func bounceReason(t trouble) []byte {
 	return append(append(append([]byte(nil), t.typ...), '/'), t.subType...)
 }
 
-// body holds the fields of a body that are read, unescaped but not yet
-// understood. A field that is missing is nil.
+// body holds the fields of a body that are used, unescaped but not yet interpreted. A
+// missing field is nil.
 type body struct {
 	typ, createdAt, emailID []byte
 
@@ -123,7 +122,7 @@ type touch struct{ timestamp, link, userAgent, ip []byte }
 // trouble is data.bounce, data.failed or data.suppressed.
 type trouble struct{ typ, subType, reason, message []byte }
 
-// route tells what the body is about: the event's type, and whose email it is.
+// route returns the event's type and the id of its email.
 func (r *body) route() (tracking.Type, uuid.UUID, error) {
 	if r.typ == nil {
 		return 0, uuid.UUID{}, &tracking.DropError{Reason: tracking.NoType}

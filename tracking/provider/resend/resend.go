@@ -1,5 +1,5 @@
-// Package resend is the provider Resend. Its webhooks are Svix's: an event a request,
-// with an id and a signature in the headers, which follows the Standard Webhooks
+// Package resend is the provider Resend. Its webhooks are Svix's: one event per request,
+// with an id and a signature in the headers, according to the Standard Webhooks
 // specification.
 //
 // Sources: https://resend.com/docs/dashboard/webhooks/introduction and
@@ -18,7 +18,7 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// Name is the provider's.
+// Name is the provider's name.
 const Name = "resend"
 
 // Provider implements [provider.Provider].
@@ -33,9 +33,9 @@ type Endpoint struct {
 	secrets []Secret
 }
 
-// New makes an endpoint for webhooks that are signed with one of secrets, a
-// comma-separated list: more than one while they are being rotated. The error
-// joins one for each that is none, and quotes none.
+// New creates an endpoint for webhooks that are signed with one of secrets, a
+// comma-separated list: more than one while they are being rotated. The error joins one
+// error per invalid secret, and quotes none of them.
 func New(secrets string) (provider.Endpoint, error) {
 	e := new(Endpoint)
 	var errs []error
@@ -52,10 +52,10 @@ func New(secrets string) (provider.Endpoint, error) {
 	return e, nil
 }
 
-// Limit implements [provider.Endpoint]: real bodies have about 1 KiB.
+// Limit implements [provider.Endpoint]. Real bodies have about 1 KiB.
 func (*Endpoint) Limit() int64 { return provider.MaxValue }
 
-// Admit implements [provider.Endpoint]: there is a signature, and it is of now.
+// Admit implements [provider.Endpoint]: there must be a signature, and it must be recent.
 func (*Endpoint) Admit(h http.Header, now time.Time) error {
 	s, err := readSignature(h)
 	if err != nil {
@@ -64,7 +64,7 @@ func (*Endpoint) Admit(h http.Header, now time.Time) error {
 	return s.fresh(now)
 }
 
-// Open implements [provider.Endpoint]: the signature is right for the body's raw bytes.
+// Open implements [provider.Endpoint]: the signature must match the body's raw bytes.
 func (e *Endpoint) Open(_ context.Context, r provider.Request) (iter.Seq[provider.Webhook], error) {
 	s, err := readSignature(r.Header)
 	if err != nil {

@@ -17,15 +17,15 @@ import (
 
 // Secret is the key of a webhook endpoint.
 type Secret struct {
-	// sign appends the signature that a webhook should have. It is a function so
-	// that what prints a struct with a Secret inside finds no key in it, however
-	// deep it looks. It is nil in an empty Secret.
+	// sign appends the signature that a webhook should have. It is a function so that
+	// printing a struct that contains a Secret reveals no key, at any depth. It is nil in
+	// an empty Secret.
 	sign func(to []byte, s signature, body []byte) []byte
 }
 
-// ParseSecret reads a secret as providers print it: base64, with or without
-// padding, with or without the prefix whsec_. An empty one is an error, since
-// anybody could sign with it. Errors do not quote the secret.
+// ParseSecret parses a secret as providers print it: base64, with or without padding,
+// with or without the prefix whsec_. An empty secret is an error, since anyone could sign
+// with it. Errors do not quote the secret.
 func ParseSecret(text string) (Secret, error) {
 	encoded := strings.TrimRight(strings.TrimPrefix(strings.TrimSpace(text), "whsec_"), "=")
 	key, err := base64.RawStdEncoding.DecodeString(encoded)
@@ -35,7 +35,7 @@ func ParseSecret(text string) (Secret, error) {
 	if len(key) == 0 {
 		return Secret{}, errors.New("empty: anybody could sign with it")
 	}
-	// Used again, a MAC has its memory and need not hash the key anew.
+	// A reused MAC keeps its memory and need not hash the key again.
 	macs := sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }}
 	return Secret{func(to []byte, s signature, body []byte) []byte {
 		m := macs.Get().(*mac)
@@ -65,20 +65,20 @@ func (Secret) String() string { return "whsec_(hidden)" }
 // GoString keeps it out of %#v too.
 func (s Secret) GoString() string { return s.String() }
 
-// tolerance is how far a webhook's timestamp may be from our clock, either way,
-// by the Standard Webhooks specification. It bounds how long a recorded request
-// can be played again.
+// tolerance is how far a webhook's timestamp may differ from our clock, either way,
+// according to the Standard Webhooks specification. It limits how long a recorded request
+// can be replayed.
 const tolerance = 5 * time.Minute
 
-// signature is what a provider says of a webhook in its headers.
+// signature is the signature headers of a webhook.
 type signature struct {
 	id         string
 	timestamp  string
 	signatures string
 }
 
-// readSignature takes the headers that Svix uses, or those of the Standard
-// Webhooks specification, which are the same with another prefix.
+// readSignature reads the headers that Svix uses, or those of the Standard Webhooks
+// specification, which differ only in the prefix.
 // https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 func readSignature(h http.Header) (signature, error) {
 	s := signature{h.Get("Svix-Id"), h.Get("Svix-Timestamp"), h.Get("Svix-Signature")}
@@ -94,7 +94,7 @@ func readSignature(h http.Header) (signature, error) {
 
 func (s signature) whole() bool { return s.id != "" && s.timestamp != "" && s.signatures != "" }
 
-// fresh tells whether the webhook was signed within the tolerance of now.
+// fresh checks that the webhook was signed within the tolerance of now.
 func (s signature) fresh(now time.Time) error {
 	seconds, err := strconv.ParseInt(s.timestamp, 10, 64)
 	if err != nil {
@@ -106,9 +106,9 @@ func (s signature) fresh(now time.Time) error {
 	return nil
 }
 
-// matches tells whether any of the signatures is right for body under any of the
-// secrets. Several signatures, and several secrets, are normal while a secret is
-// being rotated. Versions other than v1 are passed over.
+// matches tells whether any of the signatures is right for body under any of the secrets.
+// Several signatures, and several secrets, are normal while a secret is being rotated.
+// Versions other than v1 are skipped.
 func (s signature) matches(secrets []Secret, body []byte) bool {
 	expected := make([]byte, 0, base64.StdEncoding.EncodedLen(sha256.Size))
 	given := make([]byte, 0, 64)

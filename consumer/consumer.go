@@ -37,8 +37,8 @@ type Options struct {
 	// MaxBatch limits the records per poll and the events per transaction; 10,000 if
 	// zero. Under light load, batches hold only what has arrived since the last poll.
 	MaxBatch int
-	// Writers is the number of concurrent transactions under a backlog; 4 if zero. As
-	// many goroutines call the Store.
+	// Writers is the number of concurrent transactions under a backlog; 4 if zero. It
+	// is also the number of goroutines that call the Store.
 	Writers int
 }
 

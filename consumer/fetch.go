@@ -111,8 +111,8 @@ func (c *Consumer) pausePartition(topic string, partition int32, err error) {
 	time.AfterFunc(wait, func() { c.client.ResumeFetchPartitions(one) })
 }
 
-// newBackOff starts at half a second and grows by half each time, up to maxPause; each ±
-// 50 %.
+// newBackOff starts at half a second and grows by half each time, up to maxPause, each
+// ± 50 %.
 func newBackOff() *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
 	b.MaxInterval = maxPause

@@ -26,8 +26,8 @@ const retryDeadLetter = "dead_letter"
 // applies or the exact value no longer matters. Native histograms resolve 10 % over the
 // whole range.
 var (
-	// A batch of one takes 0.7 ms, thousands under a backlog 10 to 50 ms; a database 10
-	// ms away adds two to four times that latency. workTimeout is the upper limit.
+	// A batch of one takes 0.7 ms, thousands under a backlog 10 to 50 ms; a database
+	// 10 ms away adds two to four times that latency. workTimeout is the upper limit.
 	applyBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 
 	// One event at a time below a few hundred a second, 90 at 10,000 a second, 2,300 to

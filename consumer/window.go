@@ -142,7 +142,7 @@ func (w *window) finish() rest {
 
 // progress returns how far batches have brought their partitions: the offsets after what
 // is done, and those of the first items that are not done. The batches must be processed,
-// and must include everything in the window of their partitions up to their last records.
+// and must hold every record of their partitions in the window, up to their last records.
 func progress(batches []*batch) (done, left offsets) {
 	type span struct{ first, last, left *item }
 	partitions := make(map[int32]*span)

@@ -24,7 +24,7 @@ CREATE TABLE mailtally.email (
     click_count         integer NOT NULL,
 
     -- The events counted in this row, as 64-bit hashes of their ids. The conditional
-    -- update tests it, and nothing else keeps an event from counting twice. Bounded: an
+    -- update tests it, and nothing else keeps an event from counting twice. It is bounded. An
     -- email that outgrows it is crowded: its seen is then empty, and all its hashes are
     -- in email_event_seen.
     crowded             boolean NOT NULL,

@@ -76,7 +76,7 @@ func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event
 		e.Reason = tracking.Clean(b.trouble.typ, tracking.MaxReason)
 		e.Message = tracking.Clean(b.trouble.message, tracking.MaxMessage)
 	}
-	// An open or click has its own time, which is the event's; if that is missing, and
+	// An open or click has its own time, which is the event's. If it is unreadable, and
 	// for all other types, the envelope's time is used.
 	if !readable {
 		at, readable = provider.Time(b.createdAt)

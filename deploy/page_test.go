@@ -147,7 +147,7 @@ func (b *browser) checkNumbers(drawings []drawing) {
 		}
 		verdict := "All accounted for" // a scrape is one moment
 		if sum(b.t, d.Scrape, `mailtally_events_consumed_total\{`) == 0 {
-			verdict = "None has come yet"
+			verdict = "No events yet"
 		}
 		if d.Verdict != verdict {
 			b.t.Errorf("the verdict is %q, want %q", d.Verdict, verdict)

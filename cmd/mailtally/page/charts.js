@@ -1,4 +1,4 @@
-// The charts: the last five minutes, a point a scrape.
+// The charts: the last five minutes, one point per scrape.
 
 import { ago } from './format.js';
 
@@ -22,7 +22,7 @@ function decades(u, axis, min, max) {
 
 const decadeText = (s) => (s < 0.9 ? `${+(1000 * s).toPrecision(1)} ms` : `${+s.toPrecision(1)} s`);
 
-// Where the axis of time is marked: some round times ago.
+// Ticks of the time axis: round times ago.
 function since(u) {
   const { min, max } = u.scales.x;
   const step = [15, 30, 60].find((step) => (max - min) / step <= 5);
@@ -61,7 +61,7 @@ export class Chart {
     this.#tell();
   }
 
-  /** redraw takes over changed colours. */
+  /** redraw applies changed colours. */
   redraw() {
     this.#plot.redraw(false, true);
   }
@@ -135,8 +135,8 @@ export class Chart {
     }
   }
 
-  // The arrow keys do what the pointer does, and are read out: the chart is a slider
-  // over its time. What it says changes with a key only, not with each scrape.
+  // Arrow keys do what the pointer does, and screen readers read the values: the chart is a
+  // slider over time. The text changes only on a key, not with each scrape.
   #key(event) {
     const last = this.#trail.times.length - 1;
     const now = this.#plot.cursor.idx ?? last;
@@ -163,7 +163,7 @@ export class Chart {
   }
 }
 
-/** Sparkline is a line with no axes, on a scale of its own. */
+/** Sparkline is a line without axes, on its own scale. */
 export class Sparkline {
   #plot;
   #trail;

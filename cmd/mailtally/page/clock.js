@@ -1,9 +1,9 @@
 // The clock of rates and charts. Setting the computer's clock does not move it back,
-// and time that the computer slept through is not lost.
+// and it includes time that the computer was asleep.
 
-const ASLEEP = 5; // seconds by which the wall clock runs ahead at once
+const ASLEEP = 5; // a jump of the wall clock, in seconds, that counts as sleep
 
-/** Clock counts seconds. What it is made of is given in seconds too. */
+/** Clock counts seconds; its inputs are in seconds too. */
 export class Clock {
   #monotonic;
   #wall;

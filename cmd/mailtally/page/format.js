@@ -22,7 +22,7 @@ export function seconds(s) {
   return ago(s);
 }
 
-/** ago writes a length of time as one would say it. */
+/** ago writes a duration as one would say it. */
 export function ago(s) {
   if (s < 120) return s.toFixed(0) + ' s';
   if (s < 120 * 60) return (s / 60).toFixed(0) + ' min';
@@ -33,7 +33,7 @@ export function ago(s) {
 export function share(part, all) {
   if (!all) return none;
   const percent = 100 * part / all;
-  // What is not nothing does not look like nothing, nor what is not all like all.
+  // Never round a positive share to 0 %, or one below 100 % to 100 %.
   if (percent > 0 && percent < 0.1) return '< 0.1 %';
   if (percent < 100 && percent > 99.9) return '> 99.9 %';
   return percent.toFixed(percent === 0 || percent === 100 ? 0 : 1) + ' %';

@@ -2,7 +2,7 @@
 
 const KEPT = 65; // seconds; the longest window is a minute
 const SLACK = 0.5; // seconds by which a window's first snapshot may be older than it
-const GAP = 5; // seconds without a snapshot: what was before tells nothing of now
+const GAP = 5; // seconds without a snapshot after which older ones are dropped
 
 export class History {
   #kept = []; // {time in seconds, snapshot}, oldest first
@@ -29,7 +29,7 @@ export class History {
     return this.#kept.at(-1).snapshot;
   }
 
-  // The oldest snapshot of the last seconds, or the one before the latest if seconds
+  // The oldest snapshot within the last seconds, or the one before the latest if seconds
   // is 0. There may be none.
   #first(seconds) {
     if (seconds === 0) return this.#kept.at(-2);

@@ -12,7 +12,7 @@ import * as tables from './tables.js';
 import { Trail } from './trail.js';
 import { ofPart } from './words.js';
 
-const WINDOW = 10; // seconds, of the rates that are written
+const WINDOW = 10; // seconds that the displayed rates cover
 
 const find = (id) => document.getElementById(id);
 const clock = new Clock();
@@ -28,7 +28,7 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** write is the text of a number, as [data-n] and [data-as] name it. */
+/** write formats the number that [data-n] names, in the format of [data-as]. */
 function write(name, as = 'count') {
   const { counts, lag, inFlight } = history.latest;
   const [histogram, q, seconds] = name.split('.');
@@ -45,7 +45,7 @@ function write(name, as = 'count') {
   }
 }
 
-/** begin makes what depends on which parts of the pipe this process has. */
+/** begin builds what depends on the parts of the pipe that this process has. */
 function begin(snapshot) {
   role = { producer: snapshot.producer, consumer: snapshot.consumer };
   for (const section of document.querySelectorAll('[data-part]')) {
@@ -96,7 +96,7 @@ function makeCharts() {
   }
 }
 
-/** point is what the charts get of the latest scrape: rates since the one before. */
+/** point is what the charts draw for the latest scrape: rates since the one before. */
 function point(counts) {
   const p = {};
   for (const name of Object.keys(counts)) p[name] = history.rate(name, 0);
@@ -151,9 +151,9 @@ poll('metrics', {
       restarted = true;
       trail.restarts.push(now);
     }
-    if (apart) trail.add(now - 0.001, {}); // breaks the lines, also those that are known at once
+    if (apart) trail.add(now - 0.001, {}); // breaks every line, even those whose next value is known at once
     trail.add(now, point(snapshot.counts));
-    find('main').dataset.at = now; // what rates are differences of, for who checks them
+    find('main').dataset.at = now; // the time that rates are computed at, for tests
     running = true;
     show();
     setState('live', 'Live, drawn every second');

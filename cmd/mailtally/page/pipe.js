@@ -3,18 +3,18 @@
 import { none } from './format.js';
 
 const NS = 'http://www.w3.org/2000/svg';
-const WIDEST = 24; // of the band that everything flows through
+const WIDEST = 24; // width of the band through which everything flows
 
 const nodes = {
   provider: { name: 'Provider', says: 'sends webhooks' },
   producer: { name: 'Producer', says: 'checks signatures', part: 'producer' },
   kafka: { name: 'Kafka', says: 'keeps them safe' },
   group: { name: 'Consumers', says: 'count in batches', part: 'consumer' },
-  postgres: { name: 'PostgreSQL', says: 'a row an email' },
+  postgres: { name: 'PostgreSQL', says: 'one row per email' },
   dead: { name: 'Dead letters', says: 'kept, with reasons' },
 };
 
-// Each flow's name is its counter's. `kind` is how it looks, beside its label.
+// Each flow is named after its counter. `kind` is its style.
 const flows = {
   received: { says: 'received', part: 'producer', kind: 'main' },
   accepted: { says: 'accepted', part: 'producer', kind: 'main' },
@@ -77,7 +77,7 @@ function element(parent, name, attributes = {}, text) {
   return e;
 }
 
-/** draw draws the picture anew, for the parts that this process has. */
+/** draw redraws the picture, for the parts that this process has. */
 export function draw(svg, isWide, role) {
   const layout = isWide ? wide : tall;
   const elsewhere = (part) => (part && !role[part] ? ' elsewhere' : '');
@@ -148,7 +148,7 @@ function unit() {
   return e;
 }
 
-/** flow sets how wide the bands are: in proportion to what flows through them. */
+/** flow sets the width of the bands, in proportion to their rates. */
 export function flow(svg, rates, running) {
   const most = Math.max(rates.received ?? 0, rates.accepted ?? 0, rates.consumed ?? 0);
   for (const g of svg.querySelectorAll('[data-flow]')) {
@@ -158,13 +158,13 @@ export function flow(svg, rates, running) {
   }
 }
 
-/** describe says in words what the picture shows, for who does not see it. */
+/** describe puts the picture into words, for screen readers. */
 export function describe(says, role) {
   const parts = [];
   const each = (name) => `${flows[name].says} ${says(name, 'rate')} a second, ${says(name)} in total`;
   if (role.producer) parts.push(`Producer: ${['received', 'accepted', 'refused', 'ignored', 'malformed'].map(each).join('; ')}.`);
   if (role.consumer) {
-    const waiting = says('lag') === none ? 'how many wait in Kafka is not known' : `${says('lag')} known to wait in Kafka`;
+    const waiting = says('lag') === none ? 'lag not known' : `${says('lag')} waiting in Kafka`;
     parts.push(`Consumers: ${['consumed', 'applied', 'duplicate', 'dropped'].map(each).join('; ')}; ${waiting}; ` +
       `first opens ${says('firstopens')}; first clicks ${says('firstclicks')}.`);
   }

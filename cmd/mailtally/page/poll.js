@@ -11,7 +11,7 @@ export function poll(url, { answered, away }) {
 
   async function ask() {
     clearTimeout(timer);
-    if (asking || document.hidden) return; // it goes on when the page is seen again
+    if (asking || document.hidden) return; // resumes when the page becomes visible
     asking = true;
     const began = performance.now();
     let text;

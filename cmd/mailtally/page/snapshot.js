@@ -1,5 +1,5 @@
-// What a scrape says, in this page's words. The series of several members in one
-// process are added up.
+// A scrape, in this page's terms. If one process has several members, their series are
+// summed.
 
 import { samples } from './metrics.js';
 

@@ -1,4 +1,4 @@
-// The parts of the page that are lists: made from what the metrics have.
+// The page's lists and tables, made from the series that the metrics have.
 
 import * as words from './words.js';
 
@@ -17,7 +17,7 @@ function head(row, text) {
   row.append(th);
 }
 
-// labels are those of `prefix` that the counts have: known ones first.
+// The label values that the counts have under `prefix`, known ones first.
 function labels(counts, prefix, known) {
   const found = Object.keys(counts).filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
   const order = Object.keys(known);
@@ -68,7 +68,7 @@ export function makeLate(body, role) {
   }
 }
 
-/** makePipe is the picture as a table. */
+/** makePipe makes the picture as a table. */
 export function makePipe(body, role) {
   for (const part of ['producer', 'consumer']) {
     if (!role[part]) continue;
@@ -81,7 +81,7 @@ export function makePipe(body, role) {
   }
 }
 
-/** showLags draws a bar a partition. Members come and go, and partitions with them. */
+/** showLags draws a bar per partition. Members come and go, and partitions with them. */
 export function showLags(box, lags, write) {
   const key = lags.map(({ topic, partition, member }) => `${topic}/${partition}/${member}`).join();
   if (box.dataset.key !== key) {
@@ -89,7 +89,7 @@ export function showLags(box, lags, write) {
     box.replaceChildren(...lags.map(makeLag));
     if (lags.length === 0) box.textContent = 'No lag is known now: this process owns no partition, or Kafka does not answer.';
   }
-  const most = Math.max(100, ...lags.map(({ value }) => value)); // a handful is no long bar
+  const most = Math.max(100, ...lags.map(({ value }) => value)); // so that a handful is not a long bar
   for (const [i, { value }] of lags.entries()) {
     const [, bar, number] = box.children[i].children;
     bar.firstChild.style.width = 100 * value / most + '%';

@@ -1,5 +1,5 @@
-// What all charts share: the last five minutes' times, the values at them, and when
-// the process was restarted.
+// Shared by all charts: the last five minutes' times and values, and when the process
+// restarted.
 
 const SPAN = 300; // seconds
 const LEAST = 60;
@@ -13,13 +13,13 @@ export class Trail {
     return this.#values.get(name) ?? this.times.map(() => null);
   }
 
-  /** range is what the charts show: a minute at first, and then more and more. */
+  /** range is the time that the charts show: a minute at first, growing to five. */
   range() {
     const last = this.times.at(-1) ?? 0;
     return [last - Math.min(SPAN, Math.max(LEAST, last - this.times[0] || 0)), last];
   }
 
-  /** add takes a point. A value that is not known is null, and breaks its line. */
+  /** add adds a point. An unknown value is null, and breaks its line. */
   add(time, point) {
     for (const name of Object.keys(point)) {
       if (!this.#values.has(name)) this.#values.set(name, this.times.map(() => null));

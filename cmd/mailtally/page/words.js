@@ -1,5 +1,5 @@
-// The metrics' labels in plain words, in the order in which they are shown. What is
-// not listed here is shown by its own name.
+// The metrics' label values in plain words, in the order in which they are shown. A value
+// that is not listed is shown as it is.
 
 export const types = {
   scheduled: 'scheduled', sent: 'sent', delivered: 'delivered', delivery_delayed: 'delayed', opened: 'opened', clicked: 'clicked',
@@ -7,24 +7,24 @@ export const types = {
 };
 
 export const reasons = {
-  not_json: 'the body is no JSON object',
+  not_json: 'the body is not a JSON object',
   no_type: 'no type',
   untracked_type: 'a type that is not tracked',
   no_email_id: 'no email id',
-  bad_email_id: 'an email id that is no UUID',
-  no_event_id: 'no event id came with it',
+  bad_email_id: 'the email id is not a UUID',
+  no_event_id: 'no event id',
   bad_time: 'no readable time',
-  time_out_of_range: 'before the year 2000, or to come',
-  no_provider: 'names no known provider',
-  refused: 'PostgreSQL refuses the row',
+  time_out_of_range: 'before the year 2000, or in the future',
+  no_provider: 'the provider is not known',
+  refused: 'PostgreSQL refused the row',
 };
 
 export const retries = {
   connection: 'no connection to PostgreSQL',
   timeout: 'PostgreSQL took too long',
-  conflict: 'two transactions met',
+  conflict: 'two transactions conflicted',
   resources: 'PostgreSQL is full or too busy',
-  schema: 'its schema is not the right one',
+  schema: 'the schema is missing or not the right version',
   dead_letter: 'Kafka did not take a dead letter',
   other: 'anything else',
 };
@@ -35,7 +35,7 @@ export const flows = {
   dropped: 'dropped, to the dead letters', firstopens: 'first opens', firstclicks: 'first clicks',
 };
 
-/** ofPart are the flows that a producer, or a consumer, has. */
+/** The flows of a producer, and of a consumer. */
 export const ofPart = {
   producer: ['received', 'accepted', 'refused', 'ignored', 'malformed'],
   consumer: ['consumed', 'applied', 'duplicate', 'dropped', 'firstopens', 'firstclicks'],

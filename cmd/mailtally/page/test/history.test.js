@@ -27,7 +27,7 @@ test('rates and quantiles look back as far as they say', () => {
   assert.equal(h.quantile('none', 0.5, 10), null);
 });
 
-test('a window that no snapshot is old enough for is as long as there is', () => {
+test('a window longer than the history covers all of it', () => {
   assert.equal(kept(snapshot({ n: 0 })).rate('n', 10), null);
   assert.equal(kept(snapshot({ n: 0 }), snapshot({ n: 6 }), snapshot({ n: 8 })).rate('n', 10), 4);
 });
@@ -42,12 +42,12 @@ test('quantiles are of the increase alone', () => {
   assert.equal(kept(d(5, 10), d(5, 10)).quantile('d', 0.5, 10), null, 'nothing was observed');
 });
 
-test('what is above the last bound is at least that', () => {
+test('a quantile above the last bound is given as that bound', () => {
   const d = (n) => snapshot({}, { d: new Map([[1, 0], [Infinity, n]]) });
   assert.equal(kept(d(0), d(5)).quantile('d', 0.5, 10), 1);
 });
 
-test('a restart is no negative rate', () => {
+test('a restart gives no negative rate', () => {
   const h = kept(snapshot({ n: 100 }));
   assert.deepEqual(h.add(1, snapshot({ n: 7 })), { restarted: true, apart: true });
   assert.equal(h.rate('n', 10), null);
@@ -55,20 +55,20 @@ test('a restart is no negative rate', () => {
   assert.equal(h.rate('n', 10), 193);
 });
 
-test("a server's clock that is set is no restart", () => {
+test("setting the server's clock is not a restart", () => {
   const h = kept({ ...snapshot({ n: 100, zero: 0 }), started: 5000 });
   assert.equal(h.add(1, { ...snapshot({ n: 150, zero: 0 }), started: 8600 }).restarted, false);
   assert.equal(h.rate('n', 10), 50);
 });
 
-test('after a time unseen rates begin anew', () => {
+test('after a hidden spell rates start again', () => {
   const h = kept(snapshot({ n: 0 }));
   assert.deepEqual(h.add(6, snapshot({ n: 1000 })), { restarted: false, apart: true });
   assert.equal(h.rate('n', 0), null);
   assert.equal(h.rate('n', 10), null);
 });
 
-test('a night asleep is as long as it was, and a clock set back changes nothing', () => {
+test('a night of sleep counts in full, and setting the clock back changes nothing', () => {
   let [monotonic, wall] = [50, 1000];
   const clock = new Clock(() => monotonic, () => wall);
   const first = clock.now();

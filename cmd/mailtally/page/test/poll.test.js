@@ -3,7 +3,7 @@ import test from 'node:test';
 
 import { poll } from '../poll.js';
 
-/** browser stands for what poll asks of one: time passes, and timers run out, when the test has them. */
+/** browser fakes what poll uses of one: time passes and timers fire when the test says so. */
 function browser(t, answers, took = 0) {
   const listeners = {};
   let time = 0;
@@ -25,7 +25,7 @@ function browser(t, answers, took = 0) {
       return { ok: answer.status === 200, status: answer.status, text: async () => answer.text };
     },
   });
-  // next has the timer run out, or what else is to have it ask, and waits for the answer.
+  // next fires the timer, or whatever else triggers a request, and waits for the answer.
   b.next = (ask = () => timer()) => new Promise((done) => { scheduled = done; ask(); });
   b.event = (name) => listeners[name]();
   return b;
@@ -33,7 +33,7 @@ function browser(t, answers, took = 0) {
 
 const ok = { status: 200, text: 'up 1' };
 
-test('it asks every second, more seldom while there is no answer, and says since when', async (t) => {
+test('it asks every second, less often while there is no answer, and says since when', async (t) => {
   const b = browser(t, [ok, new Error('refused'), { status: 503 }, new Error('refused'), ok]);
   const heard = [];
   const handlers = { answered: (text) => heard.push(text), away: (since, error) => heard.push([since, error.message]) };
@@ -45,7 +45,7 @@ test('it asks every second, more seldom while there is no answer, and says since
   assert.deepEqual(b.waits, [1000, 2000, 4000, 5000, 1000]);
 });
 
-test('a second is from one question to the next', async (t) => {
+test('the second is counted from request to request', async (t) => {
   for (const [took, wait] of [[300, 700], [2500, 0]]) {
     const b = browser(t, [ok], took);
     await b.next(() => poll('metrics', { answered() {}, away() {} }));
@@ -54,7 +54,7 @@ test('a second is from one question to the next', async (t) => {
   }
 });
 
-test('it asks for nothing while nobody looks, and goes on when it is seen again', async (t) => {
+test('it stops while the page is hidden, and resumes when it is visible again', async (t) => {
   const b = browser(t, [ok, ok]);
   await b.next(() => poll('metrics', { answered() {}, away() {} }));
   b.document.hidden = true;
@@ -65,7 +65,7 @@ test('it asks for nothing while nobody looks, and goes on when it is seen again'
   assert.equal(b.asked, 2);
 });
 
-test('it never asks twice at a time', async (t) => {
+test('it never has two requests in flight', async (t) => {
   const b = browser(t, [ok, ok]);
   await b.next(() => {
     poll('metrics', { answered() {}, away() {} });

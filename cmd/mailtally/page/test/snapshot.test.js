@@ -22,7 +22,7 @@ e{z=""} -0.5`;
   ]);
 });
 
-test('series are added up over members, and sorted by what becomes of an event', () => {
+test('series are summed over members, by what became of the events', () => {
   const s = read(`
 mailtally_webhooks_total{provider="resend",result="accepted"} 5
 mailtally_webhooks_total{provider="resend",result="ignored"} 3
@@ -57,14 +57,14 @@ process_start_time_seconds 1.5e9
   assert.deepEqual([s.inFlight, s.started, s.producer, s.consumer], [3, 1.5e9, true, true]);
 });
 
-test('a process is what it has the metrics of', () => {
+test('a process's role follows from its metrics', () => {
   for (const [metric, parts] of [['mailtally_webhooks_total{result="accepted"} 0', [true, false]], ['mailtally_events_consumed_total{type="opened"} 0', [false, true]], ['up 1', [false, false]]]) {
     const { producer, consumer } = read(metric);
     assert.deepEqual([producer, consumer], parts, metric);
   }
 });
 
-test("a histogram's buckets are added up by their bounds", () => {
+test("a histogram's buckets are summed by their bounds", () => {
   const { buckets } = read(`
 mailtally_event_delay_seconds_bucket{member="1",le="0.5"} 1
 mailtally_event_delay_seconds_bucket{member="2",le="0.5"} 2

@@ -22,8 +22,9 @@ type check struct {
 	ready func(context.Context) error
 }
 
-// answer is what ready says, or that it said nothing in time: Kafka's client goes on
-// dialing a broker that hangs when ctx has long ended. That ends by itself.
+// answer runs the check until ctx ends, even if the check itself takes longer: Kafka's
+// client keeps dialing a broker that hangs after ctx has ended. That goroutine ends by
+// itself.
 func (c check) answer(ctx context.Context) error {
 	said := make(chan error, 1)
 	go func() { said <- c.ready(ctx) }()
@@ -35,14 +36,14 @@ func (c check) answer(ctx context.Context) error {
 	}
 }
 
-// newRegistry makes the registry of a process.
+// newRegistry makes a process's registry.
 func newRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return reg
 }
 
-// adminHandler serves what operators ask a process:
+// adminHandler serves the admin port:
 //
 //	/          the live page, which draws /metrics
 //	/metrics   for Prometheus

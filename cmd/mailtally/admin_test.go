@@ -55,7 +55,7 @@ func TestAdminHandler(t *testing.T) {
 	}
 }
 
-// A part that hangs is told of in time, whatever it makes of its context.
+// A check that hangs is reported in time, even if it ignores its context.
 func TestAdminHandler_PartHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := make(chan struct{})
@@ -72,7 +72,7 @@ func TestAdminHandler_PartHangs(t *testing.T) {
 	})
 }
 
-// The public port serves webhooks and nothing else; the admin port no webhooks.
+// The public port serves webhooks and nothing else; the admin port serves none.
 func TestPorts(t *testing.T) {
 	t.Parallel()
 	p := start(t, migrated(t), "producer")
@@ -90,13 +90,13 @@ func TestPorts(t *testing.T) {
 	}
 }
 
-// While Kafka or the database is away, /readyz says so and which; when it is
-// back, that all is well. The processes live on.
+// While Kafka or the database is away, /readyz fails and names it; when it is back,
+// /readyz passes again. /healthz passes throughout.
 func TestReady(t *testing.T) {
 	t.Parallel()
 	environ, database := behindProxy(t, migrated(t))
 
-	// A broker of its own, which cuts all connections while it is away.
+	// A broker of its own, which drops all connections while it is away.
 	broker, err := localkafka.Start(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)

@@ -12,24 +12,24 @@ import (
 	"text/tabwriter"
 )
 
-// command is what the first argument may name.
+// command is one of those that the first argument names.
 type command struct {
 	name, about string
 	run         func(context.Context, *invocation) error
-	defaults    map[string]string // of variables, where they differ from the others'
+	defaults    map[string]string // defaults of variables, where this command has its own
 }
 
-// invocation is one use of a command.
+// invocation is one run of a command.
 type invocation struct {
 	command
-	flags          *flag.FlagSet // the command defines them before it begins
+	flags          *flag.FlagSet // defined by the command before it calls begin
 	args           []string
 	environ        map[string]string
 	stdout, stderr io.Writer
 }
 
-// begin parses the flags, reads the configuration and opens the log. Call flush at
-// the very end: it writes what the log holds back.
+// begin parses the flags, reads the configuration and opens the log. Call flush last:
+// it writes the lines that the log limiter holds back.
 func (i *invocation) begin(needs int) (c config, log *slog.Logger, flush func(), err error) {
 	if err := i.parse(); err != nil {
 		return c, nil, nil, err

@@ -23,29 +23,29 @@ import (
 type config struct {
 	KafkaBrokers           []string `env:"KAFKA_BROKERS" envDefault:"localhost:9092" for:"producer consumer migrate" help:"host:port of one or more brokers, comma separated"`
 	KafkaTopic             string   `env:"KAFKA_TOPIC" envDefault:"email-events" for:"producer consumer migrate" help:"the topic of the events"`
-	KafkaDeadLetterTopic   string   `env:"KAFKA_DEAD_LETTER_TOPIC" envDefault:"email-events.dead-letter" for:"producer consumer migrate" help:"the topic of what cannot be counted"`
+	KafkaDeadLetterTopic   string   `env:"KAFKA_DEAD_LETTER_TOPIC" envDefault:"email-events.dead-letter" for:"producer consumer migrate" help:"the topic for events that cannot be counted"`
 	KafkaGroup             string   `env:"KAFKA_GROUP" envDefault:"mailtally" for:"consumer" help:"the consumer group"`
-	KafkaPartitions        int32    `env:"KAFKA_PARTITIONS" envDefault:"12" for:"migrate" help:"of the topic that migrate creates"`
-	KafkaReplicationFactor int16    `env:"KAFKA_REPLICATION_FACTOR" for:"migrate" help:"of the topics that migrate creates; the broker's default if not set"`
+	KafkaPartitions        int32    `env:"KAFKA_PARTITIONS" envDefault:"12" for:"migrate" help:"partitions of the topic that migrate creates"`
+	KafkaReplicationFactor int16    `env:"KAFKA_REPLICATION_FACTOR" for:"migrate" help:"replicas of the topics that migrate creates; the broker's default if not set"`
 
 	KafkaTLS         bool   `env:"KAFKA_TLS" envDefault:"false" for:"producer consumer migrate" help:"true to connect with TLS"`
-	KafkaTLSCAFile   string `env:"KAFKA_TLS_CA_FILE" for:"producer consumer migrate" help:"PEM; the system's authorities if not set"`
+	KafkaTLSCAFile   string `env:"KAFKA_TLS_CA_FILE" for:"producer consumer migrate" help:"PEM; the system's certificate authorities if not set"`
 	KafkaTLSCertFile string `env:"KAFKA_TLS_CERT_FILE" for:"producer consumer migrate" help:"PEM, with KAFKA_TLS_KEY_FILE, for brokers that ask for a client certificate"`
 	KafkaTLSKeyFile  string `env:"KAFKA_TLS_KEY_FILE" for:"producer consumer migrate" help:"PEM, the certificate's private key"`
 
 	KafkaSASLMechanism    string `env:"KAFKA_SASL_MECHANISM" for:"producer consumer migrate" help:"PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"`
-	KafkaSASLUsername     string `env:"KAFKA_SASL_USERNAME" for:"producer consumer migrate" help:"the user name that SASL asks for"`
-	KafkaSASLPassword     string `env:"KAFKA_SASL_PASSWORD" for:"producer consumer migrate" help:"and the password"`
-	KafkaSASLPasswordFile string `env:"KAFKA_SASL_PASSWORD_FILE" for:"producer consumer migrate" help:"a file that holds it"`
+	KafkaSASLUsername     string `env:"KAFKA_SASL_USERNAME" for:"producer consumer migrate" help:"the SASL user name"`
+	KafkaSASLPassword     string `env:"KAFKA_SASL_PASSWORD" for:"producer consumer migrate" help:"the SASL password"`
+	KafkaSASLPasswordFile string `env:"KAFKA_SASL_PASSWORD_FILE" for:"producer consumer migrate" help:"a file that holds the SASL password"`
 
-	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"10000" for:"consumer" help:"the most events of a transaction, and of a poll"`
-	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"4" for:"consumer" help:"how many transactions go on at once under a backlog"`
+	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"10000" for:"consumer" help:"the most events per transaction, and per poll"`
+	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"4" for:"consumer" help:"concurrent transactions under a backlog"`
 
-	DatabaseURL     string `env:"DATABASE_URL" for:"consumer migrate" help:"as libpq and pgx read it"`
-	DatabaseURLFile string `env:"DATABASE_URL_FILE" for:"consumer migrate" help:"a file that holds it"`
+	DatabaseURL     string `env:"DATABASE_URL" for:"consumer migrate" help:"a PostgreSQL URL or keyword/value string, as libpq and pgx read it"`
+	DatabaseURLFile string `env:"DATABASE_URL_FILE" for:"consumer migrate" help:"a file that holds DATABASE_URL"`
 
 	HTTPAddr  string `env:"HTTP_ADDR" envDefault:":8080" for:"producer simulate" help:"the producer's public port: webhooks only"`
-	AdminAddr string `env:"ADMIN_ADDR" envDefault:":8081" for:"producer consumer healthcheck" help:"/ (the live page), /metrics, /healthz, /readyz of every role"`
+	AdminAddr string `env:"ADMIN_ADDR" envDefault:":8081" for:"producer consumer healthcheck" help:"the admin port of every role: / (the live page), /metrics, /healthz, /readyz"`
 
 	ResendWebhookSecrets     string `env:"RESEND_WEBHOOK_SECRETS" for:"producer simulate" help:"comma separated whsec_…: more than one while rotating"`
 	ResendWebhookSecretsFile string `env:"RESEND_WEBHOOK_SECRETS_FILE" for:"producer simulate" help:"a file that holds them"`
@@ -56,9 +56,9 @@ type config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info" for:"producer consumer migrate simulate" help:"debug, info, warn or error"`
 	LogFormat string     `env:"LOG_FORMAT" envDefault:"json" for:"producer consumer migrate simulate" help:"json or text"`
 
-	// endpoints are those of the providers that are configured.
+	// endpoints are those of the configured providers.
 	endpoints []provider.Endpoint
-	// brokersDefaulted is whether KafkaBrokers is only the default.
+	// brokersDefaulted says that KafkaBrokers is the default.
 	brokersDefaulted bool
 }
 
@@ -66,7 +66,7 @@ type config struct {
 // extra digit in a variable must not lock out everybody else.
 const maxWriters = 64
 
-// What a command cannot do without.
+// What a command requires, for loadConfig.
 const (
 	needsDatabase = 1 << iota
 	needsProvider
@@ -78,7 +78,7 @@ const (
 func loadConfig(environ map[string]string, needs int) (config, error) {
 	var c config
 	var problems []error
-	unread := make(map[string]bool) // what is no value of its type: nothing else need be said of it
+	unread := make(map[string]bool) // values that did not parse: one error for each is enough
 	problem := func(variable, format string, args ...any) {
 		if !unread[variable] {
 			problems = append(problems, fmt.Errorf("%s: %w", variable, fmt.Errorf(format, args...)))
@@ -96,7 +96,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 		}
 		field, _ := reflect.TypeFor[config]().FieldByName(parse.Name)
 		variable := field.Tag.Get("env")
-		problem(variable, "%q is no %s", present[variable], kind(field.Type))
+		problem(variable, "%q is not a %s", present[variable], kind(field.Type))
 		unread[variable] = true
 	}
 
@@ -117,7 +117,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 		}
 	}
 	if c.KafkaTopic == c.KafkaDeadLetterTopic {
-		problem("KAFKA_DEAD_LETTER_TOPIC", "is KAFKA_TOPIC: dead letters would be consumed again, for ever")
+		problem("KAFKA_DEAD_LETTER_TOPIC", "is KAFKA_TOPIC: dead letters would be consumed again, forever")
 	}
 	if c.KafkaPartitions < 1 {
 		problem("KAFKA_PARTITIONS", "%d: want 1 or more", c.KafkaPartitions)
@@ -155,7 +155,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 		problem("KAFKA_SASL_MECHANISM", "is not set, but KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD is: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
 	}
 	if !slices.Contains([]string{"json", "text"}, c.LogFormat) {
-		problem("LOG_FORMAT", "%q is none of json, text", c.LogFormat)
+		problem("LOG_FORMAT", "%q: want json or text", c.LogFormat)
 	}
 
 	if needs&needsDatabase != 0 && c.DatabaseURL == "" {
@@ -167,7 +167,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 		}
 	}
 	if needs&needsProvider != 0 && !anyProvider {
-		problem(providerVariables[0], "is not set, nor is %s: want that of each provider whose webhooks are to come", strings.Join(providerVariables[1:], ", "))
+		problem(providerVariables[0], "is not set, nor is %s: set it for each provider whose webhooks you want to receive", strings.Join(providerVariables[1:], ", "))
 	}
 	if needs&needsResend != 0 && c.ResendWebhookSecrets == "" {
 		problem("RESEND_WEBHOOK_SECRETS", "is not set: want the endpoint's signing secret, whsec_…, from Resend's webhook page")

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// complete is the least that every role is content with.
+// complete is the least configuration that every role accepts.
 var complete = map[string]string{
 	"DATABASE_URL": "postgres://user:hunter2@db/mailtally", "RESEND_WEBHOOK_SECRETS": testSecret,
 }
@@ -36,7 +36,7 @@ func TestConfig_Defaults(t *testing.T) {
 	}
 }
 
-// A variable that is set to nothing is one that is not set.
+// A variable that is set to nothing counts as not set.
 func TestConfig_Empty(t *testing.T) {
 	t.Parallel()
 	environ := with(complete)
@@ -71,8 +71,8 @@ func TestConfig_Set(t *testing.T) {
 	}
 }
 
-// All errors are reported at once, each with the name of its variable, and
-// together they are a usage error.
+// All errors are reported at once, each with its variable's name, and together they are
+// a usage error.
 func TestConfig_EveryErrorAtOnce(t *testing.T) {
 	t.Parallel()
 	wrong := map[string]string{
@@ -101,7 +101,7 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 	}
 	for name := range wrong {
 		if !strings.Contains(p.stderr.String(), "\n    "+name+": ") {
-			t.Errorf("nothing of %s in\n%s", name, p.stderr)
+			t.Errorf("%s is missing in\n%s", name, p.stderr)
 		}
 	}
 
@@ -113,7 +113,7 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 	_, err := loadConfig(wrong, 0)
 	for name := range wrong {
 		if name != "KAFKA_TLS" && !strings.Contains(err.Error(), name) {
-			t.Errorf("nothing of %s in\n%v", name, err)
+			t.Errorf("%s is missing in\n%v", name, err)
 		}
 	}
 	if n := strings.Count(err.Error(), "RESEND_WEBHOOK_SECRETS: secret"); n != 2 {
@@ -154,7 +154,7 @@ func TestConfig_SecretsFromFiles(t *testing.T) {
 	}
 }
 
-// Whatever is wrong with a secret, the error does not hold it.
+// Whatever is wrong with a secret, the error does not quote it.
 func TestConfig_ErrorsHideSecrets(t *testing.T) {
 	t.Parallel()
 	const secret = "s3cr3t"
@@ -175,14 +175,14 @@ func TestConfig_ErrorsHideSecrets(t *testing.T) {
 			if _, err := loadConfig(environ, 0); err == nil || strings.Contains(err.Error(), secret) {
 				t.Errorf("%s=%s: error %v", variable, value, err)
 			} else if !strings.Contains(err.Error(), variable+":") && variable != "KAFKA_SASL_PASSWORD" {
-				t.Errorf("%s=%s is taken: %v", variable, value, err)
+				t.Errorf("%s=%s is accepted: %v", variable, value, err)
 			}
 		}
 	}
 }
 
-// A producer serves what is configured, whichever provider that is, and says what
-// there is where nothing is.
+// A producer serves whichever providers are configured, and names the variables if none
+// is.
 func TestConfig_AnyProviderWillDo(t *testing.T) {
 	t.Parallel()
 	for variable, value := range map[string]string{"RESEND_WEBHOOK_SECRETS": testSecret, "POSTMARK_WEBHOOK_CREDENTIALS": "me:secret"} {

@@ -13,8 +13,8 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider/all"
 )
 
-// runConsumer is one member of the consumer group. When ctx ends it finishes
-// the batch in hand, commits its offsets and leaves the group.
+// runConsumer is one member of the consumer group. When ctx ends it finishes the
+// batches in flight, commits its offsets and leaves the group.
 func runConsumer(ctx context.Context, i *invocation) error {
 	c, log, flush, err := i.begin(needsDatabase)
 	if err != nil {
@@ -24,7 +24,7 @@ func runConsumer(ctx context.Context, i *invocation) error {
 	return runMember(ctx, c, newRegistry(), log)
 }
 
-// runMember is the member, which counts in reg.
+// runMember runs a member that registers its metrics in reg.
 func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slog.Logger) error {
 	err := live(ctx, log, func(ctx context.Context, life *lifecycle) error {
 		admin, err := life.listen("ADMIN_ADDR", c.AdminAddr)
@@ -52,7 +52,7 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 	return err
 }
 
-// newMember makes a member that counts in reg.
+// newMember makes a member that registers its metrics in reg.
 func newMember(c config, pool *pgxpool.Pool, reg prometheus.Registerer, log *slog.Logger) (*consumer.Consumer, error) {
 	kafka, err := kafkaOptions(c, reg, log)
 	if err != nil {
@@ -65,7 +65,7 @@ func newMember(c config, pool *pgxpool.Pool, reg prometheus.Registerer, log *slo
 	})
 }
 
-// runMembers runs members of the group, and makes partitions of the history as months
+// runMembers runs members of the group, and creates the history's partitions as months
 // come.
 func (l *lifecycle) runMembers(pool *pgxpool.Pool, members ...*consumer.Consumer) {
 	l.run("partitions", func(ctx context.Context) error { keepPartitions(ctx, pool, l.log); return nil })

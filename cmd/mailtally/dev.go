@@ -120,10 +120,10 @@ func startDev(ctx context.Context, life *lifecycle, c config, flags devFlags, i 
 	return nil
 }
 
-// startRoles starts a producer and the members of the group, and one admin server for
-// all of them.
+// startRoles starts a producer, the members of the group, and one admin server for all
+// of them.
 func startRoles(life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.Registry, public, admin net.Listener) error {
-	// Each role counts under its own name, as it would in its own process.
+	// Each role has labels of its own, as it would in its own process.
 	as := func(name string) prometheus.Registerer {
 		return prometheus.WrapRegistererWith(prometheus.Labels{"member": name}, reg)
 	}
@@ -149,7 +149,7 @@ func startRoles(life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.R
 	return nil
 }
 
-// prepare makes schema and topics, as mailtally migrate does.
+// prepare creates the schema and the topics, as mailtally migrate does.
 func prepare(ctx context.Context, c config, pool *pgxpool.Pool, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// freePorts is the environment of a dev that is not in another's way.
+// freePorts is the environment of a dev that collides with no other.
 var freePorts = map[string]string{"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0"}
 
 // joinIn is the environment that a dev prints for other terminals.
@@ -45,7 +45,7 @@ func awaitOpen(t *testing.T, pool *pgxpool.Pool, email uuid.UUID) {
 	})
 }
 
-// gone is an error while something of an ended dev is left.
+// gone is an error while anything of an ended dev is left.
 func gone(environ map[string]string, folder string) error {
 	if _, err := os.Stat(folder); folder != "" && !os.IsNotExist(err) {
 		return fmt.Errorf("folder %s is left: %v", folder, err)
@@ -63,7 +63,7 @@ func gone(environ map[string]string, folder string) error {
 	return nil
 }
 
-// The whole of it, as a newcomer meets it.
+// The whole of dev, as a newcomer meets it.
 func TestDev(t *testing.T) {
 	t.Parallel()
 	p := start(t, freePorts, "dev", "-rate", "200")
@@ -71,13 +71,13 @@ func TestDev(t *testing.T) {
 	pool := connect(t, environ["DATABASE_URL"])
 	folder := filepath.Dir(filepath.Dir(one[string](t, pool, "SHOW data_directory")))
 
-	// Whoever has the printed environment joins in.
+	// Another terminal with the printed environment can join in.
 	other := start(t, with(environ, "ADMIN_ADDR", "127.0.0.1:0"), "consumer")
 	_, admin := other.addresses()
 	other.line(other.stderr, `"partitions assigned"`)
 	eventually(t, func() error {
 		if total(metrics(t, admin), "mailtally_events_applied_total") == 0 {
-			return fmt.Errorf("the consumer that joined in applies nothing")
+			return fmt.Errorf("the consumer that joined applies nothing")
 		}
 		return nil
 	})
@@ -120,7 +120,7 @@ func TestDev(t *testing.T) {
 	}
 }
 
-// Two whole systems in one process know nothing of each other.
+// Two systems in one process do not interfere.
 func TestTwoAppsInOneProcess(t *testing.T) {
 	t.Parallel()
 	a, b := start(t, freePorts, "dev", "-rate", "20"), start(t, freePorts, "dev", "-rate", "0")
@@ -140,11 +140,11 @@ func TestTwoAppsInOneProcess(t *testing.T) {
 	awaitOpen(t, dbA, emailA)
 	awaitOpen(t, dbB, emailB)
 	if n := one[int](t, dbA, "SELECT count(*) FROM mailtally.email WHERE id = $1", emailB); n != 0 {
-		t.Error("an event of the one is with the other")
+		t.Error("an event of one system is in the other")
 	}
 
-	// The one that nobody sends to has counted its one webhook, and goes on when
-	// the other ends.
+	// The one without traffic has counted its one webhook, and keeps running when the
+	// other ends.
 	dbA.Close()
 	a.endsWell()
 	if err := gone(inA, ""); err != nil {
@@ -165,7 +165,7 @@ func TestTwoAppsInOneProcess(t *testing.T) {
 	b.endsWell()
 }
 
-// What is kept goes on where it stopped: counts, offsets, secret.
+// A data folder continues where it stopped: counts, offsets, secret.
 func TestDev_DataFolder(t *testing.T) {
 	t.Parallel()
 	folder := dataFolder(t)
@@ -204,7 +204,7 @@ func TestDev_DataFolder(t *testing.T) {
 	if consumed == 0 {
 		t.Error("the first run consumed nothing")
 	}
-	// From the committed offsets on, and not from the beginning.
+	// It resumes from the committed offsets, not from the beginning.
 	eventually(t, func() error {
 		return same("consumed in both runs", consumed+int(total(metrics(t, after["ADMIN_ADDR"]), "mailtally_events_consumed_total")),
 			int(records(t, after["KAFKA_BROKERS"], "email-events")))
@@ -224,7 +224,7 @@ func TestDev_DataFolder(t *testing.T) {
 	second.endsWell()
 }
 
-// dataFolder is one that PostgreSQL's user can reach even if this is root.
+// dataFolder is a folder that PostgreSQL's user can reach even if this is root.
 func dataFolder(t *testing.T) string {
 	t.Helper()
 	parent, err := os.MkdirTemp("", "mailtally-test-")

@@ -22,7 +22,7 @@ const (
 	lockFile      = "lock"
 	secretFile    = "webhook-secret"
 
-	// Others may pass through: as root, PostgreSQL runs as another user.
+	// Others may enter: when run as root, PostgreSQL runs as another user.
 	devDirMode = 0o711
 )
 
@@ -52,18 +52,18 @@ func openDevDir(path string) (d *devDir, err error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(d.path, devDirMode); err != nil {
-		return nil, fmt.Errorf("make the data folder: %w: choose another -data folder, one that you can write to", err)
+		return nil, fmt.Errorf("make the data folder: %w: choose a -data folder that you can write to", err)
 	}
 	return d, d.take()
 }
 
-// take locks the folder, or says who has it.
+// take locks the folder, or says who holds it.
 func (d *devDir) take() error {
 	name := filepath.Join(d.path, lockFile)
 	d.lock = flock.New(name, flock.SetPermissions(0o600))
 	locked, err := d.lock.TryLock()
 	if err != nil {
-		return fmt.Errorf("lock the data folder: %w: choose another -data folder, one that you can write to", err)
+		return fmt.Errorf("lock the data folder: %w: choose a -data folder that you can write to", err)
 	}
 	if !locked {
 		owner, _ := os.ReadFile(name)
@@ -84,8 +84,8 @@ func (d *devDir) close() error {
 	return errors.Join(err, d.lock.Unlock())
 }
 
-// fillIn gives c a webhook secret if it has none: the folder's, so that it stays
-// the same between runs.
+// fillIn gives c a webhook secret if it has none. The folder keeps it, so it stays the
+// same between runs.
 func (d *devDir) fillIn(c *config) error {
 	if c.ResendWebhookSecrets != "" {
 		return nil
@@ -113,8 +113,8 @@ func (d *devDir) fillIn(c *config) error {
 	return nil
 }
 
-// removeAbandoned removes temporary folders whose dev was killed. One that has
-// only just been made may not be locked yet.
+// removeAbandoned removes temporary folders whose dev was killed. A folder created a
+// moment ago may not be locked yet.
 func removeAbandoned() {
 	folders, _ := filepath.Glob(filepath.Join(os.TempDir(), devDirPattern+"*"))
 	for _, folder := range folders {

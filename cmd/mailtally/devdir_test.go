@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// What killed ones have left is removed, and nothing that is in use.
+// Folders of killed runs are removed, and none that is in use.
 func TestDevDir_AbandonedAreRemoved(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var made []string
@@ -36,7 +36,7 @@ func TestDevDir_AbandonedAreRemoved(t *testing.T) {
 	}
 	for folder, want := range map[string]bool{abandoned: false, young: true, inUse: true, d.path: true} {
 		if _, err := os.Stat(folder); (err == nil) != want {
-			t.Errorf("folder %s: %v, want it there: %v", folder, err, want)
+			t.Errorf("folder %s: %v, want it to exist: %v", folder, err, want)
 		}
 	}
 	if err := d.close(); err != nil {
@@ -47,7 +47,7 @@ func TestDevDir_AbandonedAreRemoved(t *testing.T) {
 	}
 }
 
-// unlock does to a folder what its process's death does.
+// unlock releases a folder's lock, as the death of its process does.
 func unlock(t *testing.T, folder string) {
 	t.Helper()
 	name := filepath.Join(folder, lockFile)
@@ -66,7 +66,7 @@ func unlock(t *testing.T, folder string) {
 	}
 }
 
-// A secret stays the folder's, and nobody else reads it.
+// The secret stays with the folder, and only its owner can read it.
 func TestDevDir_Secret(t *testing.T) {
 	t.Parallel()
 	folder := filepath.Join(t.TempDir(), "data")
@@ -102,7 +102,7 @@ func TestDevDir_Secret(t *testing.T) {
 	if err := d.close(); err != nil {
 		t.Error(err)
 	}
-	// A damaged one is no reason to make another in silence.
+	// A damaged secret must not be replaced silently.
 	if err := os.WriteFile(filepath.Join(folder, secretFile), []byte("whsec_%"), 0o600); err != nil {
 		t.Fatal(err)
 	}

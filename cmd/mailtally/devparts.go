@@ -19,19 +19,19 @@ import (
 const (
 	devDatabase = "mailtally"
 
-	// The first start of all may fetch PostgreSQL.
+	// The first start ever may download PostgreSQL.
 	postgresStartTimeout = 10 * time.Minute
 	postgresStopTimeout  = 15 * time.Second
 )
 
-// parts are what dev works with: what is configured, and what it started.
+// parts are Kafka and PostgreSQL as dev found them configured or started them.
 type parts struct {
-	database, kafka string // in words
-	started         bool   // one of them, at the least
+	database, kafka string // what to call them on the screen
+	started         bool   // at least one of them was started here
 }
 
-// startParts starts what c does not name, with its data below dir, and puts its
-// address into c. A PostgreSQL that ends by itself ends the process.
+// startParts starts whatever c does not name, with its data below dir, and puts the
+// address into c. If a PostgreSQL that it started exits, the process ends.
 func startParts(ctx context.Context, life *lifecycle, c *config, dir *devDir, binaries string, stderr io.Writer) (parts, error) {
 	p := parts{database: "the PostgreSQL of DATABASE_URL", kafka: "the Kafka of KAFKA_BROKERS"}
 	if c.DatabaseURL == "" {
@@ -60,7 +60,7 @@ func startPostgres(ctx context.Context, life *lifecycle, dir *devDir, binaries s
 	// Its messages (a download, say) explain a long wait.
 	say := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	var settings map[string]string
-	if dir.temporary { // then nobody reads it after a crash
+	if dir.temporary { // nobody reads it after a crash
 		settings = map[string]string{"fsync": "off", "full_page_writes": "off"}
 	}
 	server, err := localpg.Start(starting, localpg.Options{Dir: filepath.Join(dir.path, "postgres"), BinDir: binaries, Settings: settings, Log: say})
@@ -89,7 +89,7 @@ func createDatabase(ctx context.Context, server *localpg.Server) error {
 	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, "CREATE DATABASE "+devDatabase)
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok && answer.Code == "42P04" {
-		return nil // it is there: of an earlier run
+		return nil // it exists from an earlier run
 	}
 	return err
 }

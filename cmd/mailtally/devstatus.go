@@ -13,8 +13,8 @@ import (
 // statusInterval is how often dev and simulate print their numbers.
 const statusInterval = 3 * time.Second
 
-// printWelcome says what runs and where to watch it, and prints the environment
-// that another terminal needs to join in.
+// printWelcome says what runs and where to watch it, and prints the environment that
+// another terminal needs to join in.
 func printWelcome(w io.Writer, c config, parts parts, data string) {
 	where := " Data is temporary: gone when this ends; -data FOLDER keeps it."
 	switch {
@@ -61,7 +61,7 @@ func eachInterval(ctx context.Context, print func()) {
 	}
 }
 
-// printStatus prints this process's numbers.
+// printStatus prints this process's totals.
 func printStatus(w io.Writer, reg prometheus.Gatherer) {
 	n, err := sums(reg)
 	if err != nil {
@@ -74,7 +74,7 @@ func printStatus(w io.Writer, reg prometheus.Gatherer) {
 		n["mailtally_first_clicks_total"], n["mailtally_consumer_lag"])
 }
 
-// sums adds up each metric's series.
+// sums adds up the series of each metric.
 func sums(reg prometheus.Gatherer) (map[string]float64, error) {
 	families, err := reg.Gather()
 	if err != nil {

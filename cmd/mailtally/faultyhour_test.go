@@ -23,7 +23,7 @@ import (
 	"github.com/mailtally/mailtally/internal/testpg"
 )
 
-// What must be in no line: a reader's address, link, IP address and user agent, and
+// What must be in no log line: a reader's address, link, IP address and user agent, and
 // the text of bodies.
 const (
 	privateAddress = "reader.private@example.org"
@@ -34,14 +34,14 @@ const (
 	saslPassword   = "broker-pa55word"
 )
 
-// privateClick is a webhook's body that has all of it.
+// privateClick is a webhook's body that contains all of it.
 func privateClick(email, at, path string) []byte {
 	return fmt.Appendf(nil, `{"type":"email.clicked","created_at":%[2]q,"data":{"email_id":%[1]q,"to":[%[4]q],"subject":%[5]q,`+
 		`"click":{"link":"https://%[6]s/%[3]s","timestamp":%[2]q,"ipAddress":%[7]q,"userAgent":"%[8]s/7.7"}}}`,
 		email, at, path, privateAddress, privateText, privateHost, privateIP, privateAgent)
 }
 
-// faultyHour is a system whose parts fail, and who runs in it.
+// faultyHour is a system whose parts fail.
 type faultyHour struct {
 	t        *testing.T
 	environ  map[string]string
@@ -68,7 +68,7 @@ func newFaultyHour(t *testing.T) *faultyHour {
 	return h
 }
 
-// startKafka starts the broker, or brings it back with its data and its address.
+// startKafka starts the broker, or restarts it with its data and its address.
 func (h *faultyHour) startKafka() {
 	h.t.Helper()
 	options := []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "mailtally", saslPassword)}
@@ -86,7 +86,7 @@ func (h *faultyHour) startKafka() {
 	}
 }
 
-// produce writes records past the producer.
+// produce writes records to Kafka, bypassing the producer.
 func (h *faultyHour) produce(records []*kgo.Record) {
 	h.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(h.kafka.Addr()), kgo.SASL(plain.Auth{User: "mailtally", Pass: saslPassword}.AsMechanism()))
@@ -101,7 +101,7 @@ func (h *faultyHour) produce(records []*kgo.Record) {
 	}
 }
 
-// record is a click as the producer writes it, of an email that differs with n.
+// record is a click as the producer writes it, for an email that depends on n.
 func record(n int, change func(body []byte) []byte) *kgo.Record {
 	now := time.Now().UTC().Format(time.RFC3339Nano)
 	id := uuid.NewString()
@@ -110,7 +110,8 @@ func record(n int, change func(body []byte) []byte) *kgo.Record {
 	}}
 }
 
-// refuse has PostgreSQL refuse rows with that path, in words that quote all of a row.
+// refuse makes PostgreSQL refuse rows with that path, with an error that quotes the
+// whole row.
 func (h *faultyHour) refuse(path, state string) (stop func()) {
 	h.t.Helper()
 	pool := connect(h.t, h.direct)
@@ -128,7 +129,7 @@ func (h *faultyHour) refuse(path, state string) (stop func()) {
 	return func() { exec("DROP TRIGGER refuse ON mailtally.email_event") }
 }
 
-// atLeast waits until members have counted so many.
+// atLeast waits until the members together have counted n.
 func atLeast(t *testing.T, n int, members []*member, name string, labels ...string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -139,8 +140,8 @@ func atLeast(t *testing.T, n int, members []*member, name string, labels ...stri
 	})
 }
 
-// An hour in which everything fails that can: the lines that it leaves answer what a
-// person on call asks, in few words, and betray nobody.
+// An hour in which everything fails that can. The log lines answer what a person on
+// call asks, concisely, and give away no personal data.
 func TestLogs_FaultyHour(t *testing.T) {
 	t.Parallel()
 	h := newFaultyHour(t)
@@ -150,11 +151,11 @@ func TestLogs_FaultyHour(t *testing.T) {
 	}
 	producer := start(t, h.environ, "producer")
 	public, admin := producer.addresses()
-	// A member that stays, and one that comes and goes, and that tells all it knows.
+	// A member that stays, and one that comes and goes and logs at debug.
 	first := join(t, h.environ)
 	first.line(first.stderr, `"partitions assigned".*"owned":12}`)
 
-	// Forged webhooks, and signed ones that nobody can read.
+	// Forged webhooks, and signed ones that cannot be read.
 	const forged, unreadable = 300, 40
 	var sending sync.WaitGroup
 	for w := range 4 {
@@ -172,7 +173,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 		})
 	}
 
-	// Rows that PostgreSQL refuses, for a while and then for good.
+	// Rows that PostgreSQL refuses, first for a while and then for good.
 	stop := h.refuse("passing", "P0001")
 	h.produce([]*kgo.Record{record(1, func(body []byte) []byte { return []byte(strings.Replace(string(body), "/1\"", "/passing\"", 1)) })})
 	atLeast(t, 2, []*member{first}, "mailtally_apply_retries_total", "reason", "other")
@@ -182,7 +183,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 	atLeast(t, 1, []*member{first}, "mailtally_events_dropped_total", "reason", "refused")
 	stop()
 
-	// A flood of dead letters, while a member joins.
+	// A flood of dead letters while a member joins.
 	second := join(t, with(h.environ, "LOG_LEVEL", "debug"))
 	flood := map[string]func(body []byte) []byte{
 		"not_json": func(body []byte) []byte { return body[:len(body)-1] },
@@ -211,7 +212,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 	}
 	atLeast(t, each+1, members, "mailtally_events_applied_total", "type", "clicked")
 
-	// The database goes, and comes back.
+	// The database goes away and comes back.
 	h.database.Away(true)
 	h.produce(counted)
 	first.line(first.stderr, `"database lost`)
@@ -221,7 +222,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 	second.endsWell()
 	first.line(first.stderr, `(?s)"partitions revoked".*"partitions assigned".*"owned":12}`)
 
-	// Kafka goes, and comes back.
+	// Kafka goes away and comes back.
 	sending.Wait()
 	h.kafka.Close()
 	refused := make(chan int)
@@ -251,7 +252,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 		p.endsWell()
 	}
 
-	// Each thing that happened has its line, in the order in which it did.
+	// Each thing that happened has its line, in the right order.
 	inOrder(t, migrate, "schema migrated", "topic created", "topic created")
 	inOrder(t, &first.process, "consumer started", "partitions assigned", "pausing", "event dropped", "partitions revoked", "database lost", "database back",
 		"partitions assigned", "Kafka broker lost", "partitions lost", "Kafka broker back", "partitions assigned", "stopping", "drained", "offsets committed",
@@ -260,7 +261,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 	inOrder(t, producer, "producer started", "webhook refused", "Kafka broker lost", "Kafka broker back", "stopping", "drained", "Kafka connections closed", "producer stopped")
 	inOrder(t, producer, "webhook dropped", "webhook answered 503")
 
-	// Lines and repeated add up to the metrics, by reason.
+	// Lines plus repeated add up to the metrics, by reason.
 	n := numbers(t, members...)
 	dropped := slices.Concat(first.stderr.lines(), second.stderr.lines())
 	for _, reason := range []string{"not_json", "bad_email_id", "bad_time", "refused"} {
@@ -269,7 +270,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 			t.Error(err)
 		}
 		if reason != "refused" && len(lines) > each/2 {
-			t.Errorf("%d lines of %d events: nothing is held back", len(lines), each)
+			t.Errorf("%d lines for %d events: nothing was held back", len(lines), each)
 		}
 		for _, line := range lines {
 			for _, key := range []string{"group", "type", "topic", "partition", "offset"} {
@@ -288,7 +289,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 		t.Error(err)
 	}
 
-	// Only known keys, and nothing of anybody.
+	// Only known keys, and no private data.
 	u, _ := url.Parse(h.direct)
 	password, _ := u.User.Password()
 	private := []string{privateAddress, privateHost, privateIP, privateAgent, privateText, saslPassword, password, testSecret, strings.TrimPrefix(testSecret, "whsec_")}
@@ -318,15 +319,15 @@ func (l logLine) time() time.Time {
 	return at
 }
 
-// said are the lines whose message begins so, with that reason.
+// said gives the lines whose message begins with message, for that reason.
 func said(lines []logLine, message, reason string) []logLine {
 	return slices.DeleteFunc(slices.Clone(lines), func(l logLine) bool {
 		return !strings.HasPrefix(l["msg"].(string), message) || l["reason"] != reason
 	})
 }
 
-// inOrder fails unless the process has logged lines that begin so, in this order,
-// whatever is between them. What was held back has its own time.
+// inOrder fails unless the process has logged lines that begin so, in this order, with
+// anything between them. Lines that the limiter held back may come later.
 func inOrder(t *testing.T, p *process, messages ...string) {
 	t.Helper()
 	lines := p.stderr.lines()
@@ -334,7 +335,7 @@ func inOrder(t *testing.T, p *process, messages ...string) {
 	for _, message := range messages {
 		i := slices.IndexFunc(lines, func(l logLine) bool { return strings.HasPrefix(l["msg"].(string), message) })
 		if i < 0 {
-			t.Errorf("no line %q where it should be, in\n%s", message, p.stderr)
+			t.Errorf("no line %q in its place in\n%s", message, p.stderr)
 			return
 		}
 		lines = lines[i+1:]

@@ -18,13 +18,13 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
-// member is a running consumer whose numbers can be read after its end.
+// member is a running consumer whose metrics can still be read after it has ended.
 type member struct {
 	process
 	reg *prometheus.Registry
 }
 
-// join starts the consumer of environ.
+// join starts a consumer.
 func join(t *testing.T, environ map[string]string) *member {
 	t.Helper()
 	c, err := loadConfig(environ, needsDatabase)
@@ -47,7 +47,7 @@ func join(t *testing.T, environ map[string]string) *member {
 	return m
 }
 
-// numbers are the counts of all members together.
+// numbers sums a metric over all members.
 func numbers(t *testing.T, members ...*member) func(name string, labels ...string) int {
 	t.Helper()
 	all := make(map[string]*dto.MetricFamily)
@@ -66,9 +66,9 @@ func numbers(t *testing.T, members ...*member) func(name string, labels ...strin
 	return func(name string, labels ...string) int { return int(total(all, name, labels...)) }
 }
 
-// A member joins a running group, takes over partitions, loses its database for
-// a while, and ends: under traffic, and no event is lost or counted twice. At
-// the end all numbers agree.
+// Under traffic, a member joins a running group, takes over partitions, loses its
+// database for a while, and stops. No event is lost or counted twice, and at the end
+// all numbers agree.
 func TestGroup_TakeoverAndReconciliation(t *testing.T) {
 	t.Parallel()
 	environ := migrated(t)
@@ -84,8 +84,9 @@ func TestGroup_TakeoverAndReconciliation(t *testing.T) {
 	second := join(t, proxied)
 	second.line(second.stderr, `"partitions assigned".*"owned":6}`)
 	database.Away(true)
-	// Not until each has a batch to retry: one whose commit was cut off asks how that
-	// ended, and would give up, and count its events as duplicates, half a minute later.
+	// Only once each has a batch to retry: one whose commit was cut off asks what
+	// became of it, and would give up half a minute later, counting its events as
+	// duplicates.
 	eventually(t, func() error {
 		if database.Refused() < 4 {
 			return fmt.Errorf("the members hardly try to reach the database")
@@ -137,10 +138,10 @@ func TestGroup_TakeoverAndReconciliation(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// Each of them would agree at nothing, too.
+	// All of the above would also agree at zero.
 	for _, name := range []string{"mailtally_events_duplicate_total", "mailtally_events_dropped_total", "mailtally_first_clicks_total"} {
 		if n(name) == 0 {
-			t.Errorf("%s is 0: nothing was tried", name)
+			t.Errorf("%s is 0: nothing was tested", name)
 		}
 	}
 	if malformed == 0 || n("mailtally_events_consumed_total") < accepted {
@@ -148,7 +149,7 @@ func TestGroup_TakeoverAndReconciliation(t *testing.T) {
 	}
 }
 
-// distinct are the events that count among so many webhooks of the simulator.
+// distinct gives the distinct events among the simulator's first webhooks.
 func distinct(seed uint64, webhooks int) map[string]bool {
 	generator := simulate.NewGenerator(seed, true, time.Now)
 	events := make(map[string]bool)
@@ -160,7 +161,7 @@ func distinct(seed uint64, webhooks int) map[string]bool {
 	return events
 }
 
-// counted says how often each event is in the history.
+// counted gives how often each event is in the history.
 func counted(t *testing.T, pool *pgxpool.Pool) map[string]int {
 	t.Helper()
 	rows, err := pool.Query(context.Background(), "SELECT email_id::text || ' ' || event_id FROM mailtally.email_event")
@@ -178,7 +179,7 @@ func counted(t *testing.T, pool *pgxpool.Pool) map[string]int {
 	return events
 }
 
-// published are the events in a topic that can be counted.
+// published gives the countable events in a topic.
 func published(t *testing.T, brokers, topic string) map[string]bool {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.ConsumeTopics(topic))

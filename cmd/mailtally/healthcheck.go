@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// runHealthcheck asks a producer or a consumer on this machine whether it is ready.
-// It is for a container's health check: the image has no shell and no curl.
+// runHealthcheck asks a producer or a consumer on this machine whether it is ready. It
+// is for a container's health check: the image has no shell and no curl.
 func runHealthcheck(ctx context.Context, i *invocation) error {
 	if err := i.parse(); err != nil {
 		return err
@@ -24,7 +24,7 @@ func runHealthcheck(ctx context.Context, i *invocation) error {
 	if err != nil {
 		return err
 	}
-	// The process is on this machine: a proxy of the environment is not asked.
+	// The process is on this machine: ignore proxies set in the environment.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: readyTimeout + time.Second}
 	resp, err := client.Do(req)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// healthcheck ends with 0 while a role has all it needs, and else with 1 and what
-// is amiss.
+// healthcheck exits with 0 while all of a role's checks pass, and otherwise with 1 and
+// the ones that fail.
 func TestHealthcheck(t *testing.T) {
 	t.Parallel()
 	environ, database := behindProxy(t, migrated(t))

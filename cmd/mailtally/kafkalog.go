@@ -27,8 +27,7 @@ func (l kafkaLogger) Level() kgo.LogLevel {
 	return kgo.LogLevelWarn
 }
 
-// kafkaKeys are the client's names for what has a name here. The rest of what it
-// says is together, as "kafka".
+// kafkaKeys maps the client's keys to ours. Its other keys are grouped under "kafka".
 var kafkaKeys = map[string]string{"err": "error", "addr": "broker", "topic": "topic", "partition": "partition", "group": "group"}
 
 func (l kafkaLogger) Log(level kgo.LogLevel, message string, pairs ...any) {
@@ -47,20 +46,20 @@ func (l kafkaLogger) Log(level kgo.LogLevel, message string, pairs ...any) {
 	l.Logger.Log(level, message, ours...)
 }
 
-// kafkaDialTimeout is how long a broker has to take a connection.
+// kafkaDialTimeout is how long a broker has to accept a connection.
 const kafkaDialTimeout = 10 * time.Second
 
-// brokerWatch is a hook of a Kafka client that logs when a broker is lost, and when
-// it answers again. A connection that ends while nothing is asked of it is no loss,
-// nor is a question whose time, as we set it, was over before the broker's was.
+// brokerWatch is a hook of a Kafka client that logs when a broker is lost, and when it
+// answers again. An idle connection that closes is not a loss, nor is a request that
+// ran out of our own time before the broker's timeout.
 //
 // Seeds are reported as lost too, but never as back: once the client has reached any
 // broker, it uses the addresses from the cluster's metadata.
 type brokerWatch struct {
 	log *slog.Logger
 
-	mu   sync.Mutex           // held while nothing is written: the client's reads wait for it
-	lost map[int32]brokerLoss // by the client's number, which a seed has too: a negative one
+	mu   sync.Mutex           // never held while writing: the client's reads wait for it
+	lost map[int32]brokerLoss // by the client's node id; seeds have negative ones
 }
 
 type brokerLoss struct {
@@ -72,17 +71,17 @@ func newBrokerWatch(log *slog.Logger) *brokerWatch {
 	return &brokerWatch{log: log, lost: make(map[int32]brokerLoss)}
 }
 
-// OnBrokerConnect is a [kgo.HookBrokerConnect]. That a connection is made is no
-// answer yet: what accepts it may be a proxy. A dial that took its full time looks
-// like a question that did.
+// OnBrokerConnect is a [kgo.HookBrokerConnect]. A connection alone does not mean that
+// the broker is back: a proxy may have accepted it. A dial that took all its time looks
+// the same as a request that timed out.
 func (w *brokerWatch) OnBrokerConnect(broker kgo.BrokerMetadata, took time.Duration, _ net.Conn, err error) {
 	if err != nil && (took >= kafkaDialTimeout || !errors.Is(err, context.DeadlineExceeded)) {
 		w.failed(broker, err)
 	}
 }
 
-// OnBrokerRead is a [kgo.HookBrokerRead]. Where the broker's own time is over the
-// error is another, [os.ErrDeadlineExceeded].
+// OnBrokerRead is a [kgo.HookBrokerRead]. If the broker's own timeout expired, the
+// error is another one, [os.ErrDeadlineExceeded].
 func (w *brokerWatch) OnBrokerRead(broker kgo.BrokerMetadata, _ int16, _ int, _, _ time.Duration, err error) {
 	switch {
 	case err == nil:
@@ -93,7 +92,7 @@ func (w *brokerWatch) OnBrokerRead(broker kgo.BrokerMetadata, _ int16, _ int, _,
 }
 
 func (w *brokerWatch) failed(broker kgo.BrokerMetadata, err error) {
-	// It was the client that ended it.
+	// The client itself closed it.
 	if errors.Is(err, context.Canceled) || errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, net.ErrClosed) {
 		return
 	}
@@ -106,11 +105,11 @@ func (w *brokerWatch) failed(broker kgo.BrokerMetadata, err error) {
 	w.lost[broker.NodeID] = loss
 	w.mu.Unlock()
 	switch {
-	case isLost: // which has been said
+	case isLost: // already logged
 	case broker.NodeID < 0:
 		w.log.Warn("Kafka seed broker not reached: any other that is will do", "broker", brokerAddr(broker), "error", err)
 	default:
-		w.log.Warn("Kafka broker lost: tried again until it is back", "broker", brokerAddr(broker), "error", err)
+		w.log.Warn("Kafka broker lost: retrying until it is back", "broker", brokerAddr(broker), "error", err)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// watched is a client, as the roles have it, and its log.
+// watched is a client configured as in the roles, and its log.
 func watched(t *testing.T, brokers []string, more ...kgo.Opt) (*kgo.Client, *output) {
 	t.Helper()
 	written := newOutput()
@@ -35,7 +35,7 @@ func watched(t *testing.T, brokers []string, more ...kgo.Opt) (*kgo.Client, *out
 	return client, written
 }
 
-// aboutBrokers are the beginnings of the lines that the watch logged.
+// aboutBrokers gives the beginnings of the lines that the watch logged.
 func aboutBrokers(o *output) (said []string) {
 	for _, line := range o.lines() {
 		if message, _, _ := strings.Cut(line["msg"].(string), ":"); strings.HasPrefix(message, "Kafka ") {
@@ -45,7 +45,7 @@ func aboutBrokers(o *output) (said []string) {
 	return said
 }
 
-// failedRead is a hook that tells of reads that failed, when the watch knows of them.
+// failedRead is a hook that reports failed reads, once the watch has seen them.
 type failedRead chan error
 
 func (f failedRead) OnBrokerRead(_ kgo.BrokerMetadata, _ int16, _ int, _, _ time.Duration, err error) {
@@ -54,8 +54,8 @@ func (f failedRead) OnBrokerRead(_ kgo.BrokerMetadata, _ int16, _ int, _, _ time
 	}
 }
 
-// A question that we gave no more time is not a broker's loss. An error of the broker
-// is, until the next answer.
+// A request that ran out of our own time is not a lost broker. An error from the broker
+// is, until its next answer.
 func TestBrokerWatch_OurOwnTimeIsOver(t *testing.T) {
 	t.Parallel()
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1))
@@ -69,8 +69,8 @@ func TestBrokerWatch_OurOwnTimeIsOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := func(ctx context.Context) error {
-		// On the connection for such requests nobody else's are in flight, so the client
-		// gives it up when the time of one is over. On the others it goes on reading.
+		// On this connection nobody else's requests are in flight, so the client closes
+		// it when one times out. On the others it goes on reading.
 		_, err := kmsg.NewPtrCreateTopicsRequest().RequestWith(ctx, client)
 		return err
 	}
@@ -94,7 +94,7 @@ func TestBrokerWatch_OurOwnTimeIsOver(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := ask(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("%v, want that its time is over", err)
+		t.Fatalf("%v, want a deadline error", err)
 	}
 	<-failed
 	close(release)
@@ -109,8 +109,8 @@ func TestBrokerWatch_OurOwnTimeIsOver(t *testing.T) {
 	}
 }
 
-// A seed that is away is told of, without the promise that it will be said when it is
-// back: the client goes on with what another one says.
+// A seed broker that is away is logged, without a promise to log its return: the client
+// uses the addresses that another broker advertises.
 func TestBrokerWatch_Seed(t *testing.T) {
 	t.Parallel()
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1))
@@ -124,7 +124,7 @@ func TestBrokerWatch_Seed(t *testing.T) {
 	}
 	away.Close()
 	var said []string
-	for n := 0; len(said) == 0 && n < 100; n++ { // a client may begin with the other one
+	for n := 0; len(said) == 0 && n < 100; n++ { // the client may try the other one first
 		client, written := watched(t, []string{away.Addr().String(), broker.ListenAddrs()[0]})
 		if err := client.Ping(t.Context()); err != nil {
 			t.Fatal(err)
@@ -136,8 +136,8 @@ func TestBrokerWatch_Seed(t *testing.T) {
 	}
 }
 
-// A dial that took all its time is a loss, one that we ended before is none. The same
-// address may be a seed's and a broker's.
+// A dial that timed out is a loss; one that we cancelled is not. A seed and a broker
+// may have the same address.
 func TestBrokerWatch_Dial(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -164,7 +164,7 @@ func TestBrokerWatch_Dial(t *testing.T) {
 	})
 }
 
-// Nobody reads what it logs: the client's reads from other brokers go on.
+// Nobody reads the log: the client's reads from other brokers go on.
 func TestBrokerWatch_WhileLogsAreStuck(t *testing.T) {
 	t.Parallel()
 	read, write := io.Pipe()

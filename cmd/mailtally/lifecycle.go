@@ -14,18 +14,18 @@ import (
 // first, since each may depend on those before it.
 type lifecycle struct {
 	log   *slog.Logger
-	fail  func(error) // ends the process, for that reason
+	fail  func(error) // ends the process with this error
 	steps []step
 }
 
 type step struct {
 	name  string
-	limit time.Duration // how long the others wait for its end; 0 where it bounds that itself
+	limit time.Duration // the longest wait for end to return; 0 if end bounds itself
 	end   func() error
 }
 
-// live has start start all, waits until ctx ends or a part fails, and ends what was
-// started. After Ctrl-C there is no error: whatever failed then, failed because of it.
+// live calls start, waits until ctx ends or a part fails, and stops what was started.
+// After Ctrl-C there is no error: whatever failed then failed because of it.
 func live(ctx context.Context, log *slog.Logger, start func(context.Context, *lifecycle) error) error {
 	running, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -38,7 +38,7 @@ func live(ctx context.Context, log *slog.Logger, start func(context.Context, *li
 	case ctx.Err() != nil:
 		err = nil
 	case running.Err() != nil:
-		err = context.Cause(running) // the other parts' errors are its echo
+		err = context.Cause(running) // the other parts' errors follow from it
 	}
 	return errors.Join(err, life.end())
 }
@@ -48,8 +48,8 @@ func (l *lifecycle) onEnd(name string, limit time.Duration, end func() error) {
 	l.steps = append(l.steps, step{name, limit, end})
 }
 
-// run runs f until it is its turn to end: then its context ends, and f is waited for.
-// An error of f is one of the process.
+// run runs f until its turn to end comes: then its context ends, and run waits for f.
+// An error from f ends the process.
 func (l *lifecycle) run(name string, f func(context.Context) error) {
 	stop := stage(func(ctx context.Context) {
 		if err := f(ctx); err != nil {
@@ -59,7 +59,7 @@ func (l *lifecycle) run(name string, f func(context.Context) error) {
 	l.onEnd(name, 0, func() error { stop(); return nil })
 }
 
-// group is a stack that is ended as one step of l.
+// group is a stack that is stopped as one step of l.
 func (l *lifecycle) group(name string, limit time.Duration) *lifecycle {
 	g := &lifecycle{log: l.log, fail: l.fail}
 	l.onEnd(name, limit, g.end)
@@ -92,12 +92,12 @@ func (l *lifecycle) endStep(s step) error {
 		l.log.Info("closed", "component", s.name, "duration", since(start))
 		return err
 	case <-timer.C:
-		l.log.Warn("gave up waiting for its end: Kafka or PostgreSQL hangs; what is not committed is consumed again", "component", s.name)
+		l.log.Warn("gave up waiting for it to stop: Kafka or PostgreSQL hangs; what is not committed is consumed again", "component", s.name)
 		return nil
 	}
 }
 
-// stage runs f until stop is called, which waits for f to return.
+// stage runs f until stop is called; stop waits for f to return.
 func stage(f func(context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

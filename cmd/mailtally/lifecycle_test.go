@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// What was started last is ended first, also where an earlier step has failed, and
-// each error names its step.
+// What was started last is stopped first, even if an earlier step failed, and each
+// error names its step.
 func TestLifecycle_EndsInOrder(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -41,8 +41,8 @@ func TestLifecycle_EndsInOrder(t *testing.T) {
 	}
 }
 
-// A part that fails ends the others, and is the error. So is a start that fails, and
-// after Ctrl-C neither.
+// A part that fails stops the others, and its error is returned. The same goes for a
+// failing start. After Ctrl-C there is no error.
 func TestLifecycle_Errors(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
@@ -76,7 +76,7 @@ func TestLifecycle_Errors(t *testing.T) {
 	}
 }
 
-// What hangs is given up on when its time is over, and the rest is ended all the same.
+// What hangs is given up on at its limit, and the rest is stopped all the same.
 func TestLifecycle_GivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		written := newOutput()

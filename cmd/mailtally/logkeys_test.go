@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// logKeys are all that a line may have beside time, level and msg.
+// logKeys lists the keys that a line may have beside time, level and msg.
 var logKeys = []string{
 	// Where: in Kafka, in PostgreSQL, in which part of the process.
 	"topic", "partition", "offset", "records", "group", "partitions", "owned", "tables", "component", "member", "broker",
@@ -24,9 +24,9 @@ var logKeys = []string{
 	"version", "schema_version", "variables", "brokers", "tls", "sasl", "dead_letter_topic", "database", "writers", "max_batch", "http_addr", "admin_addr",
 }
 
-// Every line that the product logs has a constant message, since that is what tells
-// repeated ones, and keys of the list. All loggers are called log, or it could not be
-// seen; that is looked at too.
+// Every message that the product logs is constant, since repeats are recognized by it,
+// and every key is on the list. All loggers are called log so that this test can find
+// them; that is checked too.
 func TestLogKeys(t *testing.T) {
 	t.Parallel()
 	used := map[string]bool{"repeated": true, "kafka": true} // by the limit, and by the Kafka client
@@ -53,9 +53,9 @@ func TestLogKeys(t *testing.T) {
 				if !isCall {
 					return true
 				}
-				// (kafkalog.go passes on what the Kafka client says.)
+				// (kafkalog.go passes on the Kafka client's lines.)
 				if name := hiddenLogger(call); name != "" && (name != "Logger.Log" || filepath.Base(set.Position(call.Pos()).Filename) != "kafkalog.go") {
-					t.Errorf("%s: %s is not a logger called log, whose keys can be looked at", set.Position(call.Pos()), name)
+					t.Errorf("%s: %s is not a logger called log, whose keys can be checked", set.Position(call.Pos()), name)
 				}
 				method := loggerMethod(call)
 				args := call.Args
@@ -71,7 +71,7 @@ func TestLogKeys(t *testing.T) {
 					args = args[1:]
 				}
 				if call.Ellipsis.IsValid() || len(args)%2 != 0 {
-					t.Errorf("%s: keys and values cannot be told", at)
+					t.Errorf("%s: keys and values cannot be told apart", at)
 					return true
 				}
 				for i := 0; i < len(args); i += 2 {
@@ -87,13 +87,13 @@ func TestLogKeys(t *testing.T) {
 	}
 	for _, key := range logKeys {
 		if !used[key] {
-			t.Errorf("key %q is in the list, and nothing uses it", key)
+			t.Errorf("key %q is in the list, but nothing uses it", key)
 		}
 	}
 }
 
-// loggerMethod is the name of what is called where that is a method of something
-// called log, as all loggers here are.
+// loggerMethod is the name of the method called, if its receiver is called log, as all
+// loggers here are.
 func loggerMethod(call *ast.CallExpr) string {
 	method, isMethod := call.Fun.(*ast.SelectorExpr)
 	if !isMethod {
@@ -121,9 +121,8 @@ func loggerMethod(call *ast.CallExpr) string {
 // logMethods write a line.
 var logMethods = []string{"Debug", "Info", "Warn", "Error", "Log", "LogAttrs", "DebugContext", "InfoContext", "WarnContext", "ErrorContext"}
 
-// hiddenLogger is what is called, where that logs and is not seen by loggerMethod: a
-// function of package slog, a logger of another name, or LogAttrs and the like of one
-// that is called log.
+// hiddenLogger names a call that logs without loggerMethod seeing it: a function of
+// package slog, a logger of another name, or LogAttrs and the like.
 func hiddenLogger(call *ast.CallExpr) string {
 	method, isMethod := call.Fun.(*ast.SelectorExpr)
 	if !isMethod {

@@ -12,7 +12,7 @@ import (
 const (
 	logBurst    = 5
 	logInterval = 10 * time.Second
-	logKinds    = 500 // that are limited: it bounds the memory, were there a message that is not constant
+	logKinds    = 500 // kinds that are limited: bounds memory, should a message not be constant
 )
 
 // logLimit passes records on to another handler, but no flood of them. Of a kind,
@@ -21,31 +21,31 @@ const (
 // repeated always add up to what was logged. At debug level nothing is held back.
 type logLimit struct {
 	slog.Handler         // the next
-	kind         logKind // what With has said of it
+	kind         logKind // its attributes set by With
 	*logSeen
 }
 
-// logKind is what tells repeated records. From warnings on each partition is a kind of
-// its own: whoever is called needs them all, and they are few.
+// logKind identifies records of a kind. Warnings and errors are also told apart by
+// partition: whoever is on call needs all of those, and they are few.
 type logKind struct {
 	level                     slog.Level
 	message, about, partition string
 }
 
-// logSeen is shared by all handlers that come from one by With.
+// logSeen is shared by all handlers derived from one by With.
 type logSeen struct {
-	mu    sync.Mutex             // held while a line is written, so that they are in order
-	kinds map[logKind]*logNewest // nil after the end, when nothing is held back any more
+	mu    sync.Mutex             // held while a line is written, to keep lines in order
+	kinds map[logKind]*logNewest // nil after stop: from then on nothing is held back
 }
 
-// logNewest is the newest record of a kind. What is more than logBurst is held back.
+// logNewest is the newest record of a kind, and how many beyond logBurst are held back.
 type logNewest struct {
 	seen   int
 	record slog.Record
 	by     slog.Handler
 }
 
-// newLogLimit limits next until stop, which writes what is held back.
+// newLogLimit limits next until stop is called, which writes what is held back.
 func newLogLimit(next slog.Handler) (l *logLimit, stop func()) {
 	l = &logLimit{Handler: next, logSeen: &logSeen{kinds: make(map[logKind]*logNewest)}}
 	stop = stage(func(ctx context.Context) {
@@ -72,7 +72,7 @@ func (s *logSeen) endInterval(last bool) {
 		if others := n.seen - logBurst - 1; others > 0 {
 			n.record.AddAttrs(slog.Int("repeated", others))
 		}
-		_ = n.by.Handle(context.Background(), n.record) // there is nobody to tell
+		_ = n.by.Handle(context.Background(), n.record) // nobody to report it to
 		n.seen = logBurst
 	}
 	if last {

@@ -15,14 +15,14 @@ import (
 	"time"
 )
 
-// limited is a logger with a limit, and what it has written.
+// limited is a logger with a limit, and its output.
 func limited(level slog.Level) (log *slog.Logger, limit *logLimit, flush func(), written *output) {
 	written = newOutput()
 	limit, flush = newLogLimit(slog.NewJSONHandler(written, &slog.HandlerOptions{Level: level}))
 	return slog.New(limit), limit, flush, written
 }
 
-// logLine is a line of log in JSON.
+// logLine is a JSON log line.
 type logLine map[string]any
 
 func (o *output) lines() (list []logLine) {
@@ -36,7 +36,7 @@ func (o *output) lines() (list []logLine) {
 	return list
 }
 
-// stood is how many records lines stand for.
+// stood is how many records the lines stand for.
 func stood(lines []logLine) (n int) {
 	for _, line := range lines {
 		repeated, _ := line["repeated"].(float64)
@@ -45,7 +45,7 @@ func stood(lines []logLine) (n int) {
 	return n
 }
 
-// It does what slog asks of a handler, with groups and attributes.
+// The limit conforms to slog's handler rules, groups and attributes included.
 func TestLogLimit_IsAHandler(t *testing.T) {
 	var written *output
 	slogtest.Run(t, func(*testing.T) slog.Handler {
@@ -56,17 +56,17 @@ func TestLogLimit_IsAHandler(t *testing.T) {
 	}, func(*testing.T) map[string]any { return written.lines()[0] })
 }
 
-// The first lines of a flood are written at once, then the newest one an interval,
-// and what is held back when the flood ends is written too. No record is lost to the
-// count, and a new flood begins with its first lines again.
+// The first lines of a flood are written at once, then the newest one per interval, and
+// what is held back when the flood ends. The counts include every record, and a new
+// flood begins with its first lines again.
 func TestLogLimit_Flood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, limit, flush, written := limited(slog.LevelInfo)
 		defer flush()
-		log.Info("single") // is what it was
+		log.Info("single") // unchanged
 		n := 0
 		flood := func(d time.Duration) {
-			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(7 * time.Millisecond) { // no interval ends with it
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(7 * time.Millisecond) { // never at the same time as an interval
 				n++
 				log.Info("again", "n", n)
 			}
@@ -89,18 +89,18 @@ func TestLogLimit_Flood(t *testing.T) {
 		time.Sleep(2 * logInterval)
 		synctest.Wait()
 		if len(limit.kinds) != 0 {
-			t.Errorf("%d kinds are kept after a quiet time", len(limit.kinds))
+			t.Errorf("%d kinds are kept after a quiet interval", len(limit.kinds))
 		}
 		before := len(written.lines())
 		flood(28 * time.Millisecond)
 		if got := len(written.lines()) - before; got != 4 {
-			t.Errorf("%d lines of a new beginning, want 4", got)
+			t.Errorf("%d lines of a new flood, want 4", got)
 		}
 	})
 }
 
-// A flood hides nothing else: other levels, messages, components and reasons, whether
-// they come with the record or by With, have their own lines.
+// A flood hides nothing else: other levels, messages, components and reasons have their
+// own lines, whether set on the record or by With.
 func TestLogLimit_Kinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, _, flush, written := limited(slog.LevelDebug)
@@ -131,16 +131,16 @@ func TestLogLimit_Kinds(t *testing.T) {
 		}
 		flush()
 		last := written.lines()[len(written.lines())-1]
-		// As it was logged, With included.
+		// As it was logged, attributes set by With included.
 		if last["msg"] != "a" || last["partition"] != 3.0 || last["repeated"] != 95.0 {
 			t.Errorf("the last line is %v", last)
 		}
 	})
 }
 
-// A loss in each of many partitions, and each of many brokers that is lost and comes
-// back, has its line; a flood of dead letters from as many partitions does not, nor
-// one from a single partition.
+// A loss in each of many partitions has its own line, as has each of many brokers that
+// is lost and comes back. A flood of dead letters has not, whether from many partitions
+// or from one.
 func TestLogLimit_Partitions(t *testing.T) {
 	t.Parallel()
 	written := newOutput()
@@ -173,7 +173,7 @@ func TestLogLimit_Partitions(t *testing.T) {
 	}
 }
 
-// However many kinds there are, the memory is bounded and all are counted.
+// However many kinds there are, memory is bounded and every record is counted.
 func TestLogLimit_Bounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, limit, flush, written := limited(slog.LevelInfo)
@@ -195,8 +195,8 @@ func TestLogLimit_Bounded(t *testing.T) {
 	})
 }
 
-// Many goroutines log while the limit is closed, and no record is lost to the count.
-// goleak (TestMain) sees to it that no goroutine is left.
+// Many goroutines log while the limit is stopped, and every record is counted. goleak
+// (TestMain) checks that no goroutine is left.
 func TestLogLimit_Concurrent(t *testing.T) {
 	t.Parallel()
 	log, _, flush, written := limited(slog.LevelInfo)

@@ -18,8 +18,8 @@ import (
 	"github.com/mailtally/mailtally/internal/testpg"
 )
 
-// asMain makes a test binary the program itself, for what only a process of its
-// own can show.
+// asMain makes the test binary run as the program itself, for tests that need a process
+// of its own.
 const asMain = "MAILTALLY_TEST_AS_MAIN"
 
 func TestMain(m *testing.M) {
@@ -29,12 +29,12 @@ func TestMain(m *testing.M) {
 	os.Exit(testpg.Run(m))
 }
 
-// patience is for what has to happen; it is never waited for in full.
+// patience bounds the waits for what must happen; it is never waited out.
 const patience = 2 * time.Minute
 
 const testSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// process is a run of the program in this process.
+// process is a run of the program inside this process.
 type process struct {
 	t              *testing.T
 	stdout, stderr *output
@@ -43,8 +43,8 @@ type process struct {
 	code           int // valid once ended is closed
 }
 
-// start runs the program with that environment, and no other, until the test
-// ends or it is stopped.
+// start runs the program with that environment, and no other, until the test ends or it
+// is stopped.
 func start(t *testing.T, environ map[string]string, args ...string) *process {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -67,7 +67,7 @@ func (p *process) wait() int {
 	select {
 	case <-p.ended:
 	case <-time.After(patience):
-		p.t.Fatalf("it does not end; it printed\n%s%s", p.stdout, p.stderr)
+		p.t.Fatalf("it does not exit; it printed\n%s%s", p.stdout, p.stderr)
 	}
 	return p.code
 }
@@ -79,7 +79,7 @@ func (p *process) stop() int {
 	return p.wait()
 }
 
-// endsWell stops it, and wants no error.
+// endsWell stops it, and expects success.
 func (p *process) endsWell() {
 	p.t.Helper()
 	if code := p.stop(); code != 0 {
@@ -87,7 +87,7 @@ func (p *process) endsWell() {
 	}
 }
 
-// line waits for a line of w, one of p's outputs, and returns its submatches.
+// line waits for a matching line of w, one of p's outputs, and returns its submatches.
 func (p *process) line(w *output, pattern string) []string {
 	p.t.Helper()
 	re := regexp.MustCompile("(?m)" + pattern)
@@ -103,14 +103,14 @@ func (p *process) line(w *output, pattern string) []string {
 			if text, _ := w.read(); re.MatchString(text) {
 				return re.FindStringSubmatch(text)
 			}
-			p.t.Fatalf("it ended with code %d before a line like %q; it printed\n%s%s", p.code, pattern, p.stdout, p.stderr)
+			p.t.Fatalf("it exited with code %d before a line like %q; it printed\n%s%s", p.code, pattern, p.stdout, p.stderr)
 		case <-deadline:
 			p.t.Fatalf("no line like %q; it printed\n%s%s", pattern, p.stdout, p.stderr)
 		}
 	}
 }
 
-// addresses are those that a role logs when it has started.
+// addresses are those that a role logs at its start.
 func (p *process) addresses() (http, admin string) {
 	p.t.Helper()
 	line := p.line(p.stderr, `^{.*"(?:producer|consumer) started".*}$`)[0]
@@ -124,7 +124,7 @@ func (p *process) addresses() (http, admin string) {
 	return started.HTTP, started.Admin
 }
 
-// output is what a process writes, for others to wait for.
+// output is what a process has written, and can be waited on.
 type output struct {
 	mu      sync.Mutex
 	text    strings.Builder
@@ -141,8 +141,8 @@ func (o *output) Write(b []byte) (int, error) {
 	return o.text.Write(b)
 }
 
-// read returns what is there, in whole lines, and a channel that is closed when
-// there is more.
+// read returns the complete lines so far, and a channel that is closed when there is
+// more.
 func (o *output) read() (string, <-chan struct{}) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -155,8 +155,8 @@ func (o *output) String() string {
 	return text
 }
 
-// system is a broker and a database, empty, and the environment of the roles
-// that use them.
+// system is an empty broker and an empty database, as the environment of the roles that
+// use them.
 func system(t *testing.T) map[string]string {
 	t.Helper()
 	broker, err := localkafka.Start(t.TempDir(), nil)
@@ -193,7 +193,7 @@ func migrated(t *testing.T) map[string]string {
 	return environ
 }
 
-// with is environ with some of it changed.
+// with is environ with some variables changed.
 func with(environ map[string]string, pairs ...string) map[string]string {
 	changed := maps.Clone(environ)
 	if changed == nil {
@@ -205,8 +205,8 @@ func with(environ map[string]string, pairs ...string) map[string]string {
 	return changed
 }
 
-// eventually looks until it gets nil. It is for what cannot be waited for: what
-// another process's state is.
+// eventually polls until look returns nil. It is for state that gives no signal, such
+// as another process's.
 func eventually(t *testing.T, look func() error) {
 	t.Helper()
 	deadline := time.After(patience)

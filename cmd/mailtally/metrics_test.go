@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// contract is the metrics that others build on: kind and label names.
+// contract lists the metrics that others build on: kind and label names.
 var contract = map[string]map[string]string{
 	"producer": {
 		"mailtally_webhooks_total":           "COUNTER provider result",
@@ -45,8 +45,8 @@ func describeMetric(family *dto.MetricFamily, without ...string) string {
 	return strings.Join(words, " ")
 }
 
-// Each role's first scrape has all metrics of the contract, with their labels and
-// with help, and so has a second one, when there is a lag.
+// Each role's first scrape has all metrics of the contract, with labels and help; so
+// has a later one, once there is a lag.
 func TestMetrics_Contract(t *testing.T) {
 	t.Parallel()
 	environ := migrated(t)
@@ -72,7 +72,8 @@ func TestMetrics_Contract(t *testing.T) {
 	}
 }
 
-// A Prometheus that asks for them gets native histograms, with the classic buckets.
+// A Prometheus that asks for native histograms gets them, along with the classic
+// buckets.
 func TestMetrics_NativeHistograms(t *testing.T) {
 	t.Parallel()
 	_, admin := start(t, migrated(t), "consumer").addresses()
@@ -101,8 +102,8 @@ func TestMetrics_NativeHistograms(t *testing.T) {
 	}
 }
 
-// In mailtally dev each member has all of the consumer's series, told apart by its
-// name, and each member's add up in every scrape while traffic runs.
+// In mailtally dev each member has all of the consumer's series under its own label,
+// and each member's add up in every scrape while traffic runs.
 func TestMetrics_DevMembers(t *testing.T) {
 	t.Parallel()
 	p := start(t, freePorts, "dev", "-rate", "500")
@@ -134,7 +135,7 @@ func TestMetrics_DevMembers(t *testing.T) {
 			}
 		}
 		if len(moved["1"]) < 20 || len(moved["2"]) < 20 {
-			return fmt.Errorf("few scrapes while the numbers moved: %d and %d", len(moved["1"]), len(moved["2"]))
+			return fmt.Errorf("too few scrapes while the numbers moved: %d and %d", len(moved["1"]), len(moved["2"]))
 		}
 		return nil
 	})
@@ -151,8 +152,9 @@ func labelOf(m *dto.Metric, name string) string {
 	return ""
 }
 
-// Nothing that strangers or the provider send makes a series, ours, the pool's or
-// Go's, of either role, nor comes to be a label in any metric, the Kafka client's too.
+// Whatever strangers or the provider send, no series is added to either role's own
+// metrics, the pool's or Go's, and none of it becomes a label in any metric, the Kafka
+// client's included.
 func TestMetrics_HostileRequestsMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	environ := migrated(t)
@@ -162,8 +164,9 @@ func TestMetrics_HostileRequestsMakeNoSeries(t *testing.T) {
 		var counts []string
 		for role, admin := range map[string]string{"producer": gateway, "consumer": member} {
 			for name, family := range metrics(t, admin) {
-				// The Kafka client's series are by broker and topic and come as those are used, and
-				// a lag comes with the first answer; all others are there from the start.
+				// The Kafka client's series, by broker and topic, appear as those are
+				// used, and a lag with Kafka's first answer. All others exist from the
+				// start.
 				if !strings.HasPrefix(name, "mailtally_kafka_") && name != "mailtally_consumer_lag" {
 					counts = append(counts, fmt.Sprint(role, " ", name, " ", len(family.GetMetric())))
 				}
@@ -194,6 +197,6 @@ func TestMetrics_HostileRequestsMakeNoSeries(t *testing.T) {
 		}
 	}
 	if n := total(metrics(t, gateway), "mailtally_webhooks_total"); n != 3*hostile {
-		t.Errorf("%v webhooks counted, want %d: those to other paths and by other methods are none", n, 3*hostile)
+		t.Errorf("%v webhooks counted, want %d: other paths and methods do not count", n, 3*hostile)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// runMigrate brings PostgreSQL and Kafka to what this version needs. It may run
-// any number of times, and on several machines at once.
+// runMigrate brings PostgreSQL and Kafka to what this version needs. It may run any
+// number of times, and on several machines at once.
 func runMigrate(ctx context.Context, i *invocation) error {
 	c, log, flush, err := i.begin(needsDatabase)
 	if err != nil {
@@ -42,8 +42,8 @@ func runMigrate(ctx context.Context, i *invocation) error {
 	return nil
 }
 
-// migrateTimeout is how long PostgreSQL and Kafka may take to come, as when all
-// is started together.
+// migrateTimeout is how long to wait for PostgreSQL and Kafka to come up, as when
+// everything is started together.
 const migrateTimeout = 30 * time.Second
 
 // createSchema creates or upgrades the schema.
@@ -74,7 +74,7 @@ func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
 		}
 		return struct{}{}, err
 	}, backoff.WithMaxElapsedTime(migrateTimeout), backoff.WithNotify(func(err error, wait time.Duration) {
-		log.Warn("not there yet: tried again", "error", err, "retry_in", wait.Round(time.Millisecond).String())
+		log.Warn("not there yet: retrying", "error", err, "retry_in", wait.Round(time.Millisecond).String())
 	}))
 	return err
 }
@@ -83,8 +83,8 @@ func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
 // error code tells.
 func mayPass(err error) bool {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		// By class (PostgreSQL's appendix A): connection, conflict, resources, a
-		// lock not had in time, a server that starts or ends.
+		// By class (PostgreSQL's appendix A): connection, conflict, resources, a lock
+		// not available, a server that is starting or stopping.
 		return slices.Contains([]string{"08", "40", "53", "55", "57"}, answer.Code[:min(2, len(answer.Code))])
 	}
 	return !errors.As(err, new(*kerr.Error)) || kerr.IsRetriable(err)

@@ -11,7 +11,7 @@ import (
 	"github.com/mailtally/mailtally/internal/faults"
 )
 
-// Any number of migrations may run at once, and again.
+// Any number of migrations may run at once, and repeatedly.
 func TestMigrate_TenAtOnceAndAgain(t *testing.T) {
 	t.Parallel()
 	environ := system(t)
@@ -35,7 +35,7 @@ func TestMigrate_TenAtOnceAndAgain(t *testing.T) {
 	}
 }
 
-// A database and a broker that come a little later are waited for.
+// migrate waits for a database and a broker that come up later.
 func TestMigrate_Waits(t *testing.T) {
 	t.Parallel()
 	environ, database := behindProxy(t, system(t))
@@ -54,8 +54,8 @@ func TestMigrate_Waits(t *testing.T) {
 	}
 }
 
-// Topics that exist are left as they are, and how they differ is said: no more than
-// that, and nothing where they do not.
+// Existing topics are left as they are, and the log says how they differ, and only if
+// they do.
 func TestMigrate_TopicsThatDiffer(t *testing.T) {
 	t.Parallel()
 	environ := system(t)
@@ -96,7 +96,7 @@ func TestMigrate_TopicsThatDiffer(t *testing.T) {
 	}
 }
 
-// What no waiting mends is an error at once, and one that does not tell the
+// An error that waiting cannot fix is returned at once, and does not contain the
 // password.
 func TestMigrate_Refused(t *testing.T) {
 	t.Parallel()

@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// What a test sees of a running program: its ports, the database, the topics.
+// What tests observe of a running program: its ports, the database, the topics.
 
 // request sends one request on a connection of its own.
 func request(t *testing.T, method, url string, header http.Header, body []byte) (status int, text string) {
@@ -48,14 +48,14 @@ func get(t *testing.T, url string) (status int, text string) {
 	return request(t, http.MethodGet, url, http.Header{}, nil)
 }
 
-// post sends a webhook, signed by the library of the Standard Webhooks' authors.
+// post sends a webhook, signed by the Standard Webhooks authors' own library.
 func post(t *testing.T, addr, secret, id string, body []byte) (status int) {
 	t.Helper()
 	status, _ = request(t, http.MethodPost, "http://"+addr+"/webhooks/resend", signed(t, secret, id, body), body)
 	return status
 }
 
-// signed are the headers of a webhook that Resend signs now.
+// signed gives the headers of a webhook that Resend signs now.
 func signed(t *testing.T, secret, id string, body []byte) http.Header {
 	t.Helper()
 	signer, err := standardwebhooks.NewWebhook(secret)
@@ -74,7 +74,7 @@ func signed(t *testing.T, secret, id string, body []byte) http.Header {
 	return header
 }
 
-// metrics are a process's, as Prometheus reads them.
+// metrics scrapes a process as Prometheus does.
 func metrics(t *testing.T, admin string) map[string]*dto.MetricFamily {
 	t.Helper()
 	status, text := get(t, "http://"+admin+"/metrics")
@@ -89,7 +89,7 @@ func metrics(t *testing.T, admin string) map[string]*dto.MetricFamily {
 	return families
 }
 
-// total adds up the series of a metric that have these labels, given in pairs.
+// total sums the series of a metric that have these labels, given in pairs.
 func total(families map[string]*dto.MetricFamily, name string, labels ...string) (sum float64) {
 	for _, m := range families[name].GetMetric() {
 		if hasLabels(m, labels) {
@@ -112,7 +112,7 @@ func hasLabels(m *dto.Metric, labels []string) bool {
 	return true
 }
 
-// connect makes a pool for the test's own questions.
+// connect makes a pool for the test's own queries.
 func connect(t *testing.T, url string) *pgxpool.Pool {
 	t.Helper()
 	pool, err := pgxpool.New(context.Background(), url)
@@ -123,7 +123,7 @@ func connect(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
-// one is the answer to a question that has one.
+// one runs a query that returns a single value.
 func one[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) (answer T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -134,7 +134,7 @@ func one[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) (answ
 	return answer
 }
 
-// ask gives a client for questions to a broker, and how long they may take.
+// ask gives a client for queries to a broker, and a context that bounds them.
 func ask(t *testing.T, brokers string) (*kadm.Client, context.Context) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers))

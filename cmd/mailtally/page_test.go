@@ -15,7 +15,7 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// askPage asks an admin port for a page.
+// askPage requests a page from an admin port.
 func askPage(method, target string, header http.Header) *http.Response {
 	r := httptest.NewRequest(method, target, nil)
 	for name, values := range header {
@@ -35,7 +35,7 @@ func pageFile(t *testing.T, name string) string {
 	return string(content)
 }
 
-// pagePaths are all that the page may be asked for.
+// pagePaths lists all paths that the page serves.
 func pagePaths(t *testing.T) (paths []string) {
 	t.Helper()
 	if err := fs.WalkDir(pageFiles, "page", func(name string, entry fs.DirEntry, err error) error {
@@ -98,11 +98,11 @@ func TestPage_Served(t *testing.T) {
 	}
 }
 
-// The page needs nothing that the process does not serve, and nothing that its
-// policy forbids.
+// The page needs nothing that the process does not serve, and nothing that its policy
+// forbids.
 func TestPage_SelfContained(t *testing.T) {
 	t.Parallel()
-	// To be followed by who wants to; nothing is loaded from there.
+	// For readers to follow; nothing is loaded from there.
 	const projectLink = `href="https://github.com/mailtally/mailtally"`
 	served := map[string]bool{"/metrics": true, "/readyz": true, "/healthz": true}
 	size := 0
@@ -150,7 +150,7 @@ func TestPage_PlottingLibrary(t *testing.T) {
 	}
 }
 
-// Each label that the metrics can have is said in plain words.
+// Each label value that the metrics can have is explained in plain words.
 func TestPage_Words(t *testing.T) {
 	t.Parallel()
 	labels := map[string][]string{
@@ -168,14 +168,14 @@ func TestPage_Words(t *testing.T) {
 		object := regexp.MustCompile(`(?s)\nexport const ` + name + ` = \{(.*?)\n\};`).FindString(words)
 		for _, label := range list {
 			if !regexp.MustCompile(`\b` + label + `: '[^']`).MatchString(object) {
-				t.Errorf("words.js has none for %s in %s", label, name)
+				t.Errorf("words.js has no words for %s in %s", label, name)
 			}
 		}
 	}
 }
 
-// Text has the contrast that WCAG 2 AA asks for, lines and marks that of graphics,
-// in light and in dark.
+// Text has the contrast that WCAG 2 AA requires of text, and lines and marks that of
+// graphics, in light and in dark.
 func TestPage_Contrast(t *testing.T) {
 	t.Parallel()
 	roots := regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(pageFile(t, "style.css"), -1)

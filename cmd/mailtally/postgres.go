@@ -16,8 +16,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// poolConfig reads DATABASE_URL. Its errors quote nothing of it: where it can't
-// be read, nobody knows which part is the password.
+// poolConfig reads DATABASE_URL. Its errors quote nothing of it: in a URL that cannot
+// be parsed, nobody knows which part is the password.
 func poolConfig(url string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -33,7 +33,7 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	return config, nil
 }
 
-// parseProblem is what pgx has against a connection string, without the string.
+// parseProblem is pgx's complaint about a connection string, without the string.
 func parseProblem(err error) string {
 	parse, ok := errors.AsType[*pgconn.ParseConfigError](err)
 	if !ok {
@@ -43,7 +43,7 @@ func parseProblem(err error) string {
 	hidden.ConnString = ""
 	text := strings.TrimPrefix(hidden.Error(), "cannot parse ``: ")
 	if strings.HasPrefix(text, "failed to parse as") {
-		text, _, _ = strings.Cut(text, " (") // what follows quotes the part that can't be read
+		text, _, _ = strings.Cut(text, " (") // the rest quotes the part that can't be read
 	}
 	return text
 }
@@ -69,11 +69,11 @@ func openPool(ctx context.Context, url string, writers int, reg prometheus.Regis
 	return pool, nil
 }
 
-// poolCloseTimeout bounds the wait for connections to a PostgreSQL that does not
-// answer, when a role ends.
+// poolCloseTimeout bounds the wait, when a role ends, for connections to a PostgreSQL
+// that does not answer.
 const poolCloseTimeout = time.Second
 
-// openPool opens the pool of so many members, which is closed at the end.
+// openPool opens the pool for so many members; it is closed at the end.
 func (l *lifecycle) openPool(ctx context.Context, c config, members int, reg prometheus.Registerer) (*pgxpool.Pool, error) {
 	pool, err := openPool(ctx, c.DatabaseURL, members*c.ConsumerWriters, reg)
 	if err == nil {
@@ -96,7 +96,7 @@ func keepPartitions(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 			log.Info("partitions of the history made", "tables", made)
 		}
 		if err != nil && ctx.Err() == nil {
-			log.Warn("partitions for the coming months not made: tried again in an hour; until then the default partition takes their events", "error", err)
+			log.Warn("partitions for the coming months not made: retrying in an hour; until then the default partition takes their events", "error", err)
 		}
 		select {
 		case <-ticker.C:

@@ -9,8 +9,8 @@ import (
 	"github.com/mailtally/mailtally/producer"
 )
 
-// runProducer is the webhook gateway. When ctx ends it takes no more webhooks
-// and gives those in flight their true answer.
+// runProducer is the webhook gateway. When ctx ends it takes no more webhooks, and
+// answers those in flight once their outcome is known.
 func runProducer(ctx context.Context, i *invocation) error {
 	c, log, flush, err := i.begin(needsProvider)
 	if err != nil {
@@ -43,7 +43,8 @@ func runProducer(ctx context.Context, i *invocation) error {
 	return err
 }
 
-// newGateway makes a producer that counts in reg, and its Kafka client in kafkaReg.
+// newGateway makes a producer whose metrics are in reg, and its Kafka client's in
+// kafkaReg.
 func newGateway(life *lifecycle, c config, reg, kafkaReg prometheus.Registerer) (*producer.Producer, error) {
 	kafka, err := kafkaOptions(c, kafkaReg, life.log)
 	if err != nil {

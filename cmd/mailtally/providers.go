@@ -22,7 +22,7 @@ func (c *config) configureProviders(problem func(variable, format string, args .
 		anySet = true
 		endpoint, err := open(*value)
 		if err != nil {
-			for _, line := range strings.Split(err.Error(), "\n") { // an entry each
+			for _, line := range strings.Split(err.Error(), "\n") { // one for each entry of the list
 				problem(variable, "%s", line)
 			}
 			return

@@ -24,8 +24,8 @@ import (
 )
 
 // Every body that the providers and their users have published goes through the whole
-// pipe: HTTP, Kafka, consumer, PostgreSQL. A tracked one becomes the row and the history
-// that its event says, any other leaves no trace but a count.
+// pipe: HTTP, Kafka, consumer, PostgreSQL. A tracked one becomes the row and the
+// history that its event describes; any other leaves only a count.
 func TestPublishedBodies(t *testing.T) {
 	t.Parallel()
 	environ := migrated(t)
@@ -59,7 +59,7 @@ func TestPublishedBodies(t *testing.T) {
 				tracked++
 			case errors.As(err, &drop) && drop.Reason == tracking.Untracked:
 				ignored++
-			default: // some are of times that may be still to come
+			default: // some have times that may still lie in the future
 				dropped++
 			}
 		}
@@ -100,10 +100,10 @@ func TestPublishedBodies(t *testing.T) {
 	}
 	// An application finds its email by the provider's id, whether that is a UUID or not.
 	if n := one[int](t, pool, "SELECT count(*) FROM mailtally.email WHERE id = mailtally.email_id('postmark', provider_email_id)"); n == 0 {
-		t.Error("no row of an email whose id is no UUID")
+		t.Error("no row of an email whose id is not a UUID")
 	}
 	if n := one[int](t, pool, "SELECT count(*) FROM mailtally.email WHERE id <> mailtally.email_id('postmark', coalesce(provider_email_id, id::text))"); n != 0 {
-		t.Errorf("%d rows have another id than mailtally.email_id says", n)
+		t.Errorf("%d rows have an id other than mailtally.email_id gives", n)
 	}
 }
 
@@ -131,7 +131,7 @@ func publishedBodies(t *testing.T, provider string) map[string][]byte {
 	return bodies
 }
 
-// describe is the history that an event is to have.
+// describe is the history row that an event should have.
 func describe(e tracking.Event) string {
 	ip := ""
 	if e.IP.IsValid() {
@@ -141,7 +141,7 @@ func describe(e tracking.Event) string {
 		e.Type, e.OccurredAt.Format(time.RFC3339Nano), e.EventID, e.Link, ip, e.UserAgent, e.Reason, e.Message)
 }
 
-// history is all that the history has of an email.
+// history is everything that the history has of an email.
 func history(t *testing.T, pool *pgxpool.Pool, email uuid.UUID) string {
 	t.Helper()
 	rows, err := pool.Query(context.Background(), `SELECT type, occurred_at, event_id, coalesce(link, ''), coalesce(host(ip), ''), coalesce(user_agent, ''),
@@ -163,8 +163,7 @@ func history(t *testing.T, pool *pgxpool.Pool, email uuid.UUID) string {
 	return b.String()
 }
 
-// row is what an application reads of an email: the times that are set, and the
-// counts.
+// row is what an application reads of an email: the times that are set, and the counts.
 func row(t *testing.T, pool *pgxpool.Pool, email uuid.UUID) string {
 	t.Helper()
 	return one[string](t, pool, `SELECT coalesce((
@@ -174,7 +173,7 @@ func row(t *testing.T, pool *pgxpool.Pool, email uuid.UUID) string {
 		FROM mailtally.email_history h WHERE id = $1`, email)
 }
 
-// onlyEvent is the row of an email with no other event.
+// onlyEvent is the row of an email whose only event is e.
 func onlyEvent(e tracking.Event) string {
 	at := e.OccurredAt.Format("2006-01-02T15:04:05.000000")
 	times, opens, clicks, list := e.Type.String()+"_at="+at, 0, 0, ""

@@ -37,8 +37,8 @@ func readText(t *testing.T, page string) string {
 	return string(text)
 }
 
-// table is the one table below a heading of a page: the cells of its rows, without
-// its head.
+// table gives the one table below a page's heading: the cells of its rows, without the
+// header.
 func table(t *testing.T, page, heading string) (rows [][]string) {
 	t.Helper()
 	_, section, found := strings.Cut(readText(t, page), "\n## "+heading+"\n")
@@ -61,7 +61,7 @@ func table(t *testing.T, page, heading string) (rows [][]string) {
 	return rows[2:]
 }
 
-// names are what a cell has in backticks.
+// names gives what a cell has in backticks.
 func names(cell string) (list []string) {
 	for _, name := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(cell, -1) {
 		list = append(list, name[1])
@@ -69,7 +69,7 @@ func names(cell string) (list []string) {
 	return list
 }
 
-// first are the names of the first cells, in order.
+// first gives the names in the first cells, in order.
 func first(rows [][]string) (list []string) {
 	for _, cells := range rows {
 		list = append(list, names(cells[0])...)
@@ -86,7 +86,7 @@ func sameNames(t *testing.T, what string, documented, real []string) {
 	}
 }
 
-// Each variable has its row, with its default and with what its help says.
+// Each variable has a row, with its default and its help.
 func TestDocs_Configuration(t *testing.T) {
 	t.Parallel()
 	rows := make(map[string][]string)
@@ -133,7 +133,7 @@ func TestDocs_Metrics(t *testing.T) {
 	})
 }
 
-// Each line that is described is logged somewhere, with keys that there are.
+// Each documented line is logged somewhere, and each documented key exists.
 func TestDocs_Logs(t *testing.T) {
 	t.Parallel()
 	var logged []string
@@ -190,7 +190,8 @@ func TestDocs_Reasons(t *testing.T) {
 	sameNames(t, "reasons", first(table(t, operationsPage, "Dead letters")), reasons)
 }
 
-// Providers' types are counted as the table says, and it has all that are counted.
+// Providers' types are counted as the table says, and the table has all that are
+// counted.
 func TestDocs_Types(t *testing.T) {
 	t.Parallel()
 	documented := []map[string]string{{}, {}} // by provider and the provider's name of it
@@ -219,7 +220,7 @@ func TestDocs_Types(t *testing.T) {
 				t.Errorf("%s's %s is %s, and documented as %s", p.Name(), name, got, want)
 			}
 		}
-		// A type that the provider's folder has among its words is one of the table's.
+		// Every type named in a provider's folder is in the table.
 		for _, source := range sources(t, root+"tracking/provider/"+p.Name()) {
 			for _, word := range regexp.MustCompile(`"([A-Za-z_.]+)"`).FindAllStringSubmatch(source, -1) {
 				for _, name := range []string{word[1], "Bounce/" + word[1]} {
@@ -232,7 +233,7 @@ func TestDocs_Types(t *testing.T) {
 	}
 }
 
-// countedAs is the type of an event that its provider calls so.
+// countedAs is the type as which an event of that name is counted.
 func countedAs(t *testing.T, p provider.Provider, name string) string {
 	t.Helper()
 	const email, at = "56761188-7520-42d8-8898-ff6fc54ce618", "2026-11-25T20:00:00Z"
@@ -287,7 +288,7 @@ func TestDocs_Commands(t *testing.T) {
 	sameNames(t, "commands", first(table(t, readmePage, "Commands")), commands)
 }
 
-// Links from one page to another, or to a file, lead somewhere.
+// Links to other pages or files are not broken.
 func TestDocs_Links(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob(root + "docs/*.md")

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// A port that is taken is named, and whose it was to be.
+// The error names the port that is taken, and the variable that sets it.
 func TestPortsInUse(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -31,7 +31,7 @@ func TestPortsInUse(t *testing.T) {
 	}
 }
 
-// What is configured is used, and not started.
+// Configured parts are used, and no others started.
 func TestDev_ConfiguredParts(t *testing.T) {
 	t.Parallel()
 	environ := with(system(t), "KAFKA_TOPIC", "events", "KAFKA_DEAD_LETTER_TOPIC", "events.dead")
@@ -45,15 +45,15 @@ func TestDev_ConfiguredParts(t *testing.T) {
 	pool := connect(t, environ["DATABASE_URL"])
 	eventually(t, func() error {
 		if one[int](t, pool, "SELECT count(*) FROM mailtally.email_event") == 0 || records(t, environ["KAFKA_BROKERS"], "events") == 0 {
-			return fmt.Errorf("nothing comes to the configured parts")
+			return fmt.Errorf("nothing reaches the configured parts")
 		}
 		return nil
 	})
 	p.endsWell()
-	one[int](t, pool, "SELECT 1") // it is not dev's to stop
+	one[int](t, pool, "SELECT 1") // dev must not stop it
 }
 
-// Whatever is in the way is said, with what to do about it.
+// Each error says what to do about it.
 func TestDev_Refused(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -69,7 +69,7 @@ func TestDev_Refused(t *testing.T) {
 	}{
 		{"nobody at DATABASE_URL", map[string]string{"DATABASE_URL": "postgres://user:s3cr3t@127.0.0.1:1/db"}, nil, exitFailure, "check that PostgreSQL runs there, and DATABASE_URL"},
 		{"nobody at KAFKA_BROKERS", with(system(t), "KAFKA_BROKERS", "127.0.0.1:1"), nil, exitFailure, "on 127.0.0.1:1: "},
-		{"a file as folder", nil, []string{"-data", file}, exitFailure, "choose another -data folder, one that you can write to"},
+		{"a file as folder", nil, []string{"-data", file}, exitFailure, "choose a -data folder that you can write to"},
 		{"no PostgreSQL there", nil, []string{"-postgres-bin", t.TempDir()}, exitFailure, "use PostgreSQL of "},
 		{"TLS with the embedded Kafka", map[string]string{"KAFKA_TLS": "true"}, nil, exitUsage, "the embedded Kafka has neither"},
 		{"an address without a port", map[string]string{"HTTP_ADDR": "8080"}, nil, exitUsage, `HTTP_ADDR: "8080": want host:port`},
@@ -88,7 +88,7 @@ func TestDev_Refused(t *testing.T) {
 	}
 }
 
-// A part that dies takes the others with it, and is named.
+// A part that dies stops the others, and the error names it.
 func TestDev_PostgresDies(t *testing.T) {
 	t.Parallel()
 	p := start(t, freePorts, "dev", "-rate", "100")

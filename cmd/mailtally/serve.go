@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	// How long a server that stops waits for the requests in flight.
-	webhookDrain = 10 * time.Second // a webhook's wait for Kafka ends before it
+	// How long a server that shuts down waits for the requests in flight.
+	webhookDrain = 10 * time.Second // longer than a webhook waits for Kafka
 	adminDrain   = time.Second
 
-	// roleStopTimeout is what all steps of a producer's or a member's end may take
-	// together. Each is bounded by less; whoever sent SIGTERM kills sooner or later.
+	// roleStopTimeout bounds all steps of stopping a producer or a member together.
+	// Each step is bounded by less; whoever sent SIGTERM sends SIGKILL sooner or later.
 	roleStopTimeout = 19 * time.Second
 )
 
-// listen listens on the address that variable holds, at the longest until the end.
+// listen listens on the address in variable, until the end at the latest.
 func (l *lifecycle) listen(variable, addr string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", addr)
 	switch {
@@ -32,7 +32,7 @@ func (l *lifecycle) listen(variable, addr string) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: listen on %q: %w", variable, addr, err)
 	}
-	l.onEnd(variable, 0, func() error { listener.Close(); return nil }) // a second time, after its server
+	l.onEnd(variable, 0, func() error { listener.Close(); return nil }) // its server has closed it already
 	return listener, nil
 }
 
@@ -42,10 +42,10 @@ func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handl
 	log := l.log.With("component", name)
 	server := &http.Server{
 		Handler: handler,
-		// A client has so long to send its request, and then to take the answer.
+		// How long a client has to send its request, and then to take the answer.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      25 * time.Second, // from the end of the header: the body's time, and Kafka's
+		WriteTimeout:      25 * time.Second, // from the end of the header, so it includes reading the body and waiting for Kafka
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
@@ -63,8 +63,8 @@ func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handl
 		draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 		defer cancel()
 		if err := server.Shutdown(draining); err != nil {
-			// Also connections on which no request has come yet.
-			log.Warn("connections cut that did not end in time: their owners try again", "duration", since(start), "error", err)
+			// Among them connections without a request so far.
+			log.Warn("connections cut that did not end in time: their clients retry", "duration", since(start), "error", err)
 			server.Close()
 		} else {
 			log.Info("drained: the requests in flight are answered", "duration", since(start))
@@ -74,8 +74,8 @@ func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handl
 	})
 }
 
-// serverLog passes on what net/http says of its own. A client's fault, and the
-// address it came from, are of no interest.
+// serverLog passes on net/http's own log lines. A client's fault, and the address it
+// came from, are of no interest.
 type serverLog struct{ log *slog.Logger }
 
 func (s serverLog) Write(line []byte) (int, error) {
@@ -84,9 +84,9 @@ func (s serverLog) Write(line []byte) (int, error) {
 		_, what, _ := strings.Cut(rest, ": ") // after the client's address
 		s.log.Error("request handler panicked: its request got no answer", "error", what)
 	} else if strings.HasPrefix(text, "http: Accept error: ") {
-		s.log.Warn("connections cannot be accepted: tried again", "error", text)
+		s.log.Warn("connections cannot be accepted: retrying", "error", text)
 	} else {
-		s.log.Debug("what the HTTP server says", "error", text)
+		s.log.Debug("message from net/http", "error", text)
 	}
 	return len(line), nil
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A handler that panics is a line, which names no client and has the place.
+// A handler's panic is logged, with its place and without the client's address.
 func TestServe_PanicIsLogged(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -75,8 +75,8 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// A Ctrl-C while PostgreSQL is initialised is no failure, and leaves nothing. A
-// kill at that moment, or under load, stops no later start.
+// A Ctrl-C while PostgreSQL is being initialised is no failure, and leaves nothing
+// behind. A kill at that moment, or under load, breaks no later start.
 func TestDev_EndsAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	folder := dataFolder(t)
@@ -100,7 +100,7 @@ func TestDev_EndsAtAnyMoment(t *testing.T) {
 	if err := process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	// Where PostgreSQL had to be fetched, it has said so.
+	// If PostgreSQL had to be downloaded, that was logged.
 	if code := p.wait(); code != 0 || p.stdout.String() != "" || strings.Contains(p.stderr.String(), "mailtally dev:") {
 		t.Errorf("exit code %d after a Ctrl-C during the start: %s%s", code, p.stdout, p.stderr)
 	}

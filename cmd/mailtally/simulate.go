@@ -13,8 +13,8 @@ import (
 // runSimulate plays the provider for a producer.
 func runSimulate(ctx context.Context, i *invocation) error {
 	rate := i.flags.Float64("rate", 100, "webhooks a second; 0 for as fast as the producer takes them")
-	total := i.flags.Int("total", 0, "stop after so many webhooks; 0 for never")
-	connections := i.flags.Int("connections", 16, "concurrent requests at the most")
+	total := i.flags.Int("total", 0, "stop after this many webhooks; 0 for never")
+	connections := i.flags.Int("connections", 16, "the most concurrent requests")
 	url := i.flags.String("url", "", "the producer's endpoint (default: on HTTP_ADDR of this machine)")
 	seed := i.flags.Uint64("seed", 0, "the same seed sends the same traffic; 0 for a random one")
 	faults := i.flags.Bool("faults", true, "mix in forged, stale, unreadable and foreign webhooks")
@@ -57,8 +57,8 @@ func printTotals(w io.Writer, t simulate.Totals) {
 // webhookURL is the endpoint of a producer that listens on addr.
 func webhookURL(addr string) string { return localURL(addr, "/webhooks/resend") }
 
-// localURL is where this machine finds path on a server that listens on addr, which
-// the configuration has found to be one.
+// localURL is the URL of path for a client on this machine, given the address that a
+// server listens on. The configuration has been checked, so addr is valid.
 func localURL(addr, path string) string {
 	host, port, _ := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {

@@ -18,7 +18,7 @@ import (
 	"github.com/mailtally/mailtally/consumer"
 )
 
-// deadLetterRetention is a month, in ms, to look into what was dropped.
+// deadLetterRetention is a month, in ms, to investigate what was dropped.
 const deadLetterRetention = 30 * 24 * 60 * 60 * 1000
 
 // topic is how a topic should be set up.
@@ -67,7 +67,7 @@ func createTopics(ctx context.Context, c config, log *slog.Logger) error {
 		}
 		replicas := t.replicas
 		if replicas == 0 {
-			replicas = -1 // what Kafka calls it
+			replicas = -1 // Kafka's number for its default
 		}
 		_, err := admin.CreateTopic(ctx, t.partitions, replicas, configs, t.name)
 		switch {
@@ -76,7 +76,7 @@ func createTopics(ctx context.Context, c config, log *slog.Logger) error {
 		case errors.Is(err, kerr.TopicAlreadyExists):
 			differs, err := t.differs(ctx, admin)
 			if err != nil {
-				log.Warn("topic exists, and is left as it is: whether it is what it should be is not known", "topic", t.name, "error", err)
+				log.Warn("topic exists, and is left as it is: its settings could not be checked", "topic", t.name, "error", err)
 			} else if len(differs) > 0 {
 				log.Warn("topic exists, and is left as it is: it differs from what migrate would create", "topic", t.name, "differs", differs)
 			}

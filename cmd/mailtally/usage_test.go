@@ -53,7 +53,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// Each command's help names its flags and the variables that it reads, with defaults,
+// Each command's help lists its flags and the variables that it reads, with defaults,
 // and no others.
 func TestUsage_Help(t *testing.T) {
 	t.Parallel()
@@ -68,7 +68,7 @@ func TestUsage_Help(t *testing.T) {
 			switch {
 			case !v.readBy(c.name):
 				if line != "" {
-					t.Errorf("%s: %q, which it does not read", c.name, line)
+					t.Errorf("%s lists %q, which it does not read", c.name, line)
 				}
 			case v.help == "" || !strings.Contains(line, "  "+v.help) || preset != "" && !strings.HasSuffix(line, "(default "+preset+")"):
 				t.Errorf("%s: %s is said to be %q", c.name, v.name, line)
@@ -77,23 +77,23 @@ func TestUsage_Help(t *testing.T) {
 	}
 }
 
-// A variable belongs to commands that there are.
+// Variables are read only by commands that exist.
 func TestUsage_Readers(t *testing.T) {
 	t.Parallel()
 	for _, v := range variables() {
 		for _, reader := range v.readers {
 			if !slices.ContainsFunc(commands(), func(c command) bool { return c.name == reader }) {
-				t.Errorf("%s is for %s, which is no command", v.name, reader)
+				t.Errorf("%s is for %s, which is not a command", v.name, reader)
 			}
 		}
 		if len(v.readers) == 0 {
-			t.Errorf("%s is for no command", v.name)
+			t.Errorf("no command reads %s", v.name)
 		}
 	}
 }
 
-// What a role cannot do without is said at once, and that trying again is of no
-// use.
+// Missing required configuration is a usage error: it is reported at once, and retrying
+// does not help.
 func TestUsage_MissingConfiguration(t *testing.T) {
 	t.Parallel()
 	for command, variable := range map[string]string{

@@ -10,7 +10,7 @@ import (
 // variable is an environment variable, as config's tags describe it.
 type variable struct {
 	name, preset, help string
-	readers            []string // commands, dev aside, which reads all
+	readers            []string // commands; dev, which reads all, is not listed
 }
 
 func (v variable) readBy(command string) bool {
@@ -29,18 +29,18 @@ func variables() (list []variable) {
 	return list
 }
 
-// everyday are first words of our variables that many programs' begin with. What begins
-// so is suspected only if it is nearly one of ours.
+// everyday are first words of our variables that other programs use too. A variable
+// that begins with one is reported only if it is nearly one of ours.
 var everyday = []string{"ADMIN", "DATABASE", "HTTP", "LOG"}
 
-// foreign are names that begin as ours do and belong to something else: what Kubernetes
-// and Docker set for a service called kafka, the options of Kafka's own tools, and the
-// key with which an application sends.
+// foreign matches names that begin as ours do and belong to something else: what
+// Kubernetes and Docker set for a service called kafka, the options of Kafka's own
+// tools, and the key with which an application sends.
 var foreign = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP|SCTP)(_|$)|$)|_OPTS$|_API_KEY$|_TOKEN$`)
 
-// unknownVariables are the variables that begin as ours do and are none of ours, each
-// with the nearest that is. Where other programs share our environment their variables
-// cost a line of log, which is less than a misspelt one that nobody hears of.
+// unknownVariables lists the variables that begin as ours do and are not ours, each
+// with the closest of ours. Another program's variable costs one log line, which is
+// cheaper than a misspelling that nobody hears of.
 func unknownVariables(environ map[string]string) (unknown []string) {
 	for name := range environ {
 		word, _, hasMore := strings.Cut(name, "_")
@@ -59,9 +59,10 @@ func unknownVariables(environ map[string]string) (unknown []string) {
 	return unknown
 }
 
-// editDistance is Levenshtein's: how many letters to insert, remove or replace.
+// editDistance is the Levenshtein distance: how many letters to insert, remove or
+// replace.
 func editDistance(a, b string) int {
-	row := make([]int, len(b)+1) // of the distances of a's beginning to each of b's
+	row := make([]int, len(b)+1) // distances from a prefix of a to each prefix of b
 	for j := range row {
 		row[j] = j
 	}

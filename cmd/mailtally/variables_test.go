@@ -21,7 +21,7 @@ func TestUnknownVariables(t *testing.T) {
 		"LOG_LEVELS":              "LOG_LEVEL",
 		"ADMIN_ADDRS":             "ADMIN_ADDR",
 
-		// What is known, and what is others'.
+		// Our own, and other programs'.
 		"KAFKA_BROKERS": "", "KAFKA_SASL_PASSWORD_FILE": "", "CONSUMER_WRITERS": "",
 		"KAFKA_SERVICE_HOST": "", "KAFKA_SERVICE_PORT_CLIENT": "", "KAFKA_PORT": "", "KAFKA_PORT_9092_TCP": "", "KAFKA_PORT_9092_TCP_ADDR": "",
 		"CONSUMER_SERVICE_HOST": "", "KAFKA_HEAP_OPTS": "", "KAFKA_OPTS": "", "RESEND_API_KEY": "", "POSTMARK_API_TOKEN": "",
@@ -52,11 +52,10 @@ func TestEditDistance(t *testing.T) {
 	}
 }
 
-// Whoever starts a command is told. A healthcheck, which is asked every few seconds,
-// says nothing of it.
+// Each command warns at its start. healthcheck, which runs every few seconds, does not.
 func TestUnknownVariables_Warned(t *testing.T) {
 	t.Parallel()
-	// No such port: a role ends before it has done anything.
+	// There is no such port: the role ends before it has done anything.
 	environ := with(complete, "HTTP_ADDR", "127.0.0.1:0", "ADMIN_ADDR", "127.0.0.1:99999", "KAFKA_BROKER", "kafka:9092")
 	for _, command := range []string{"dev", "producer", "consumer", "migrate", "simulate"} {
 		p := start(t, environ, command)

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// runVersion prints the version, what built it, and the commit, if that is known.
+// runVersion prints the version, what built it, and the commit if known.
 func runVersion(_ context.Context, i *invocation) error {
 	if err := i.parse(); err != nil {
 		return err
@@ -22,10 +22,10 @@ func runVersion(_ context.Context, i *invocation) error {
 	return nil
 }
 
-// version is that of the module, or the commit, which the program was built from.
+// version is the module's version, or the commit that the program was built from.
 func version() string { return buildInfo().Main.Version }
 
 func buildInfo() *debug.BuildInfo {
-	info, _ := debug.ReadBuildInfo() // every program that is built with modules has it
+	info, _ := debug.ReadBuildInfo() // present in every program built with modules
 	return info
 }

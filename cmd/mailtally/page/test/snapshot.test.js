@@ -57,7 +57,7 @@ process_start_time_seconds 1.5e9
   assert.deepEqual([s.inFlight, s.started, s.producer, s.consumer], [3, 1.5e9, true, true]);
 });
 
-test('a process's role follows from its metrics', () => {
+test("a process's role follows from its metrics", () => {
   for (const [metric, parts] of [['mailtally_webhooks_total{result="accepted"} 0', [true, false]], ['mailtally_events_consumed_total{type="opened"} 0', [false, true]], ['up 1', [false, false]]]) {
     const { producer, consumer } = read(metric);
     assert.deepEqual([producer, consumer], parts, metric);

@@ -14,7 +14,7 @@ export const reasons = {
   bad_email_id: 'the email id is not a UUID',
   no_event_id: 'no event id',
   bad_time: 'no readable time',
-  time_out_of_range: 'before the year 2000, or in the future',
+  time_out_of_range: 'before 2000 or in the future',
   no_provider: 'the provider is not known',
   refused: 'PostgreSQL refused the row',
 };
@@ -24,7 +24,7 @@ export const retries = {
   timeout: 'PostgreSQL took too long',
   conflict: 'two transactions conflicted',
   resources: 'PostgreSQL is full or too busy',
-  schema: 'the schema is missing or not the right version',
+  schema: 'schema missing or wrong version',
   dead_letter: 'Kafka did not take a dead letter',
   other: 'anything else',
 };

@@ -38,7 +38,10 @@ func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool)
 	} else {
 		err = &tracking.DropError{Reason: tracking.NoProvider, Detail: "no header names a known provider"}
 	}
-	if !errors.As(err, &i.why) && !keep {
+	if err != nil && !errors.As(err, &i.why) { // no provider should, but no error is an event
+		i.why = &tracking.DropError{Reason: tracking.NotJSON, Detail: err.Error()}
+	}
+	if i.why == nil && !keep {
 		i.record = nil
 	}
 	return i

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -24,6 +25,12 @@ const (
 	minFetchBytes   = 64 << 10
 	fetchPartitions = 4
 	fetchBrokers    = 3
+
+	// leastRatio is what fetches are sized for at the least: single records hardly
+	// compress, and a backlog of the same ones does. A ratio is forgotten over so many
+	// compressed bytes.
+	leastRatio  = 12
+	forgetBytes = 8 << 20
 
 	// maxUnpackedBatch is the largest uncompressed size allowed for one Kafka batch.
 	// Compressed, a batch is limited to 1 MiB by default, whoever wrote it.
@@ -51,11 +58,7 @@ func (f *fetchSize) OnFetchBatchRead(broker kgo.BrokerMetadata, _ string, _ int3
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	ratio := float64(m.UncompressedBytes+m.NumRecords*recordOverhead) / float64(max(1, m.CompressedBytes))
-	if len(f.brokers) > 0 {
-		const forget = .01 // decay per batch
-		ratio = max(ratio, f.ratio*(1-forget))
-	}
-	f.ratio = ratio
+	f.ratio = max(ratio, f.ratio*math.Exp(-float64(m.CompressedBytes)/forgetBytes), leastRatio)
 	f.brokers[broker.NodeID] = struct{}{}
 	f.client.UpdateFetchMaxBytes(f.bytes())
 }

@@ -34,7 +34,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, room *share) 
 		if !room.grow(size) {
 			return nil, errNoRoom
 		}
+		smaller := int64(cap(read))
 		read = append(make([]byte, 0, size), read...)
+		room.shrink(smaller)
 		for len(read) < cap(read) {
 			n, err := body.Read(read[len(read):cap(read)])
 			read = read[:len(read)+n]

@@ -97,7 +97,7 @@ func (g *gate) refuse(w http.ResponseWriter, r *refusal, events int) {
 	log := g.log.With("provider", g.endpoint.Name())
 	if r.result == unavailable {
 		w.Header().Set("Retry-After", "5")
-		log.Warn("webhook answered 503: the provider sends it again", "reason", string(r.result), "error", r.Cause)
+		log.Warn("webhook answered 503: the provider sends it again", "reason", string(r.result), "error", r.Refusal)
 	} else {
 		log.Info("webhook refused", "reason", string(r.result), "error", r.Text)
 	}

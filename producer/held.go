@@ -43,6 +43,12 @@ func (s *share) grow(n int64) bool {
 	return true
 }
 
+// shrink returns n bytes.
+func (s *share) shrink(n int64) {
+	s.of.give(n)
+	s.bytes -= n
+}
+
 // giveBack releases all of it.
 func (s *share) giveBack() {
 	s.of.give(s.bytes)

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mailtally/mailtally/tracking/provider"
+	"github.com/mailtally/mailtally/tracking/provider/all"
 )
 
 // complete is the least configuration that every role accepts.
@@ -189,6 +192,11 @@ func TestConfig_AnyProviderWillDo(t *testing.T) {
 		c, err := loadConfig(map[string]string{variable: value}, needsProvider)
 		if err != nil || len(c.endpoints) != 1 {
 			t.Errorf("%s alone: %d endpoints, %v", variable, len(c.endpoints), err)
+			continue
+		}
+		isRead := func(p provider.Provider) bool { return p.Name() == c.endpoints[0].Name() }
+		if !slices.ContainsFunc(all.Providers(), isRead) {
+			t.Errorf("consumers do not read what the endpoint of %s takes", variable)
 		}
 		if _, err := loadConfig(nil, needsProvider); err == nil || !strings.Contains(err.Error(), variable) {
 			t.Errorf("without any: %v, want %s named", err, variable)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -22,8 +23,12 @@ func runVersion(_ context.Context, i *invocation) error {
 	return nil
 }
 
+// release is the version that -ldflags "-X main.release=…" has set, as an image's build
+// does, whose source has no repository to tell it.
+var release string
+
 // version is the module's version, or the commit that the program was built from.
-func version() string { return buildInfo().Main.Version }
+func version() string { return cmp.Or(release, buildInfo().Main.Version) }
 
 func buildInfo() *debug.BuildInfo {
 	info, _ := debug.ReadBuildInfo() // present in every program built with modules

@@ -5,6 +5,10 @@
 -- write the table: as in the migration before, this waits at most five seconds for its
 -- lock. If it fails, run it again.
 SET LOCAL lock_timeout = '5s';
+
+-- The view first, and with it its tables: that is the order in which readers of the view
+-- lock them. Otherwise they and this would wait for each other.
+LOCK TABLE mailtally.email_history IN ACCESS EXCLUSIVE MODE;
 ALTER TABLE mailtally.email ADD COLUMN provider_email_id text;
 
 -- The id of an email's row, given the provider's id of the email: the same as

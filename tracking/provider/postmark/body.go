@@ -62,9 +62,11 @@ func (b *body) read(text []byte) error {
 			b.inbound = true
 		case "Content":
 			value, err := d.Raw()
-			// They share memory, so their capacities tell where it is.
-			b.content.from = cap(text) - cap(value)
-			b.content.to = b.content.from + len(value)
+			if err == nil {
+				// They share memory, so their capacities tell where it stands.
+				b.content.from = cap(text) - cap(value)
+				b.content.to = b.content.from + len(value)
+			}
 			return err
 		}
 		return d.Skip()
@@ -153,7 +155,7 @@ func (b *body) occurredAt() []byte {
 // get a natural key: two opens, or two clicks on one link, by the same recipient within
 // the 100 ns resolution of Postmark's clock count as one.
 func (b *body) eventID() string {
-	if len(b.id) > 0 {
+	if isBounce := string(b.recordType) == "Bounce" || string(b.recordType) == "SpamComplaint"; isBounce && len(b.id) > 0 {
 		return string(b.recordType) + "/" + string(b.id)
 	}
 	return provider.NaturalKey(b.recordType, b.occurredAt(), b.recipient, b.link)

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/mailtally/mailtally/tracking"
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
@@ -65,7 +66,8 @@ func (e *Endpoint) Open(_ context.Context, r provider.Request) (iter.Seq[provide
 		return nil, err
 	}
 	hook.Value = b.withoutContent(r.Body)
-	if len(hook.Value) > provider.MaxValue {
+	isIgnored := hook.Drop != nil && hook.Drop.Reason == tracking.Untracked // and so has no record to fit into
+	if len(hook.Value) > provider.MaxValue && !isIgnored {
 		return nil, &provider.Refusal{Status: http.StatusRequestEntityTooLarge, Text: "the body, without Content, is larger than 256 KiB"}
 	}
 	return func(yield func(provider.Webhook) bool) { yield(hook) }, nil

@@ -164,6 +164,9 @@ func TestDecode_EventIDs(t *testing.T) {
 			t.Errorf("ID %s: %q, want %q", written, got, want)
 		}
 	}
+	if got := id(open(`"UserAgent":"a"`, `"ID":7`)); got != first {
+		t.Errorf("an open with an ID has the id %q", got)
+	}
 	if got := id(fmt.Sprintf(bounce, "null")); len(got) != 32 {
 		t.Errorf("without an ID: %q, want a natural key", got)
 	}
@@ -357,7 +360,40 @@ func TestOpen_Content(t *testing.T) {
 			}
 		}
 	}
-	tooLarge := `{"RecordType":"Bounce","Content":"","Details":"` + strings.Repeat("x", provider.MaxValue) + `"}`
+	// Cut off in Content it is refused, as no record could hold it; behind that it is
+	// kept as a dead letter.
+	whole := head + fill(provider.MaxValue+1000) + tail
+	for _, n := range []int{provider.MaxValue + 1, len(whole) - len(tail) - 1, len(whole) - len(tail), len(whole) - len(tail) + 1, len(whole) - 3} {
+		body := append(make([]byte, 0, 2*len(whole)), whole[:n]...) // with room behind it, as it is read
+		var refusal *provider.Refusal
+		hooks, err := e.Open(t.Context(), provider.Request{Body: body})
+		if inContent := n < len(whole)-len(tail); inContent {
+			if !errors.As(err, &refusal) || refusal.Status != http.StatusRequestEntityTooLarge {
+				t.Errorf("cut off after %d bytes: %v, want 413", n, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatalf("cut off after %d bytes: %v", n, err)
+		}
+		for hook := range hooks {
+			if hook.Drop == nil || hook.Drop.Reason != tracking.NotJSON || len(hook.Value) > provider.MaxValue {
+				t.Errorf("cut off after %d bytes: %v, %d bytes", n, hook.Drop, len(hook.Value))
+			}
+		}
+	}
+	for _, kind := range []string{`"FromFull":{}`, `"RecordType":"SubscriptionChange"`} {
+		hooks, err := e.Open(t.Context(), provider.Request{Body: []byte(`{` + kind + `,"HtmlBody":"` + strings.Repeat("x", provider.MaxValue) + `"}`)})
+		if err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		for hook := range hooks {
+			if hook.Drop == nil || hook.Drop.Reason != tracking.Untracked {
+				t.Errorf("%s: %v, want it ignored", kind, hook.Drop)
+			}
+		}
+	}
+	tooLarge := `{"RecordType":"Bounce","Type":"HardBounce","Content":"","Details":"` + strings.Repeat("x", provider.MaxValue) + `"}`
 	for _, body := range []string{tooLarge, tooLarge[:len(tooLarge)-1]} {
 		var refusal *provider.Refusal
 		if _, err := e.Open(t.Context(), provider.Request{Body: []byte(body)}); !errors.As(err, &refusal) || refusal.Status != http.StatusRequestEntityTooLarge {

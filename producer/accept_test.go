@@ -37,8 +37,8 @@ func TestRecord(t *testing.T) {
 		}
 		wantHeaders(t, record, "provider", "resend", "webhook-id", "msg_"+prefix,
 			"webhook-timestamp", strconv.FormatInt(now.Add(-time.Minute).Unix(), 10), "received-at", "2026-11-24T11:00:00.123456789Z")
-		// Kafka's own time is the time of writing: by an event's, retention could
-		// delete what comes late before it is read.
+		// Kafka's timestamp is the time of writing: with the event's, retention could
+		// delete a late event before it is read.
 		if age := time.Since(record.Timestamp); age < -time.Minute || age > time.Minute {
 			t.Errorf("timestamp %v", record.Timestamp)
 		}
@@ -47,7 +47,7 @@ func TestRecord(t *testing.T) {
 	g.wantCounts(map[result]int{accepted: 4})
 }
 
-// However an id is written, an email has one key, and so one partition.
+// However its id is written, an email has one key, and so one partition.
 func TestKeyIsCanonical(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	for _, id := range []string{emailID, strings.ToUpper(emailID), "{" + emailID + "}", "urn:uuid:" + emailID, strings.ReplaceAll(emailID, "-", "")} {
@@ -64,7 +64,8 @@ func TestKeyIsCanonical(t *testing.T) {
 	}
 }
 
-// What a body holds is the consumer's to judge: it is in the topic as it came.
+// What a body contains is for the consumer to judge: the topic holds it exactly as it
+// came.
 func TestValueIsByteForByte(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	const head, tail = `{"type":"email.clicked","data":{"email_id":"` + emailID + `","click":{"link":"`, `"}}}`
@@ -96,7 +97,7 @@ func TestValueIsByteForByte(t *testing.T) {
 	slices.Sort(sent)
 	slices.Sort(got)
 	if !slices.Equal(got, sent) {
-		t.Errorf("%d values, not those %d that were sent", len(got), len(sent))
+		t.Errorf("%d values, not the %d that were sent", len(got), len(sent))
 	}
 }
 
@@ -123,7 +124,8 @@ func TestRealBodies(t *testing.T) {
 	g.wantCounts(map[result]int{accepted: tracked, ignored: len(bodies) - tracked})
 }
 
-// What is not tracked is taken and left: a refusal would disable the endpoint.
+// What is not tracked is answered 200 and skipped: a refusal would make the provider
+// disable the endpoint.
 func TestUntrackedTypes(t *testing.T) {
 	types := []string{"contact.created", "contact.updated", "domain.updated", "suppression.added", "topic.created", "email.received",
 		"inbox.email.received", "email.some_future_type", "PrivateType", "", " email.sent", "EMAIL.SENT", "email.sent\x00", strings.Repeat("x", 100_000)}
@@ -138,8 +140,8 @@ func TestUntrackedTypes(t *testing.T) {
 	}
 }
 
-// What is signed and cannot be read is kept with its reason. To send it again
-// would not mend it.
+// A webhook that is signed but cannot be read is kept with its reason. Sending it again
+// would not fix it.
 func TestUnreadableGoesToDeadLetters(t *testing.T) {
 	const sent = `"type":"email.sent"`
 	tests := []struct {
@@ -182,7 +184,7 @@ func TestUnreadableGoesToDeadLetters(t *testing.T) {
 			if letter == nil {
 				t.Fatal("no dead letter")
 			}
-			if letter.Key != nil { // it is not known whose it is
+			if letter.Key != nil { // its email is not known
 				t.Errorf("key %q", letter.Key)
 			}
 			if letter.Value == nil || string(letter.Value) != test.body { // nil would be a tombstone
@@ -198,7 +200,8 @@ func TestUnreadableGoesToDeadLetters(t *testing.T) {
 	}
 }
 
-// wantHeaders fails the test unless the record's headers are these, in this order.
+// wantHeaders fails the test unless the record has exactly these headers, in this
+// order.
 func wantHeaders(t *testing.T, record *kgo.Record, want ...string) {
 	t.Helper()
 	var got []string

@@ -10,11 +10,11 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
-// BenchmarkHandler is what a webhook costs here, but for net/http and Kafka: to
-// read its body, check its signature and make its record.
+// BenchmarkHandler measures a webhook's cost in this package, without net/http and
+// Kafka: reading its body, checking its signature and making its record.
 func BenchmarkHandler(b *testing.B) {
 	g := newGateway(b, gatewayOptions{})
-	// A secret that is being rotated: the right one is tried last.
+	// A secret being rotated: the right one is tried last.
 	for name, secrets := range map[string][]string{"one secret": {testSecret}, "two secrets": {otherSecret, testSecret}} {
 		b.Run(name, func(b *testing.B) {
 			gate := &gate{g.producer, endpoint(b, secrets...), g.producer.metrics.webhooks[resend.Name]}
@@ -37,7 +37,7 @@ func BenchmarkHandler(b *testing.B) {
 	}
 }
 
-// BenchmarkWebhook is all of it, over HTTP and into the embedded broker.
+// BenchmarkWebhook measures all of it, over HTTP and into the embedded broker.
 func BenchmarkWebhook(b *testing.B) {
 	g := newGateway(b, gatewayOptions{})
 	b.SetParallelism(16)

@@ -9,7 +9,7 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// A client that hangs up in mid-body is counted, and leaves nothing behind.
+// A client that hangs up in mid-body is counted, and no memory stays reserved for it.
 func TestClientHangsUpInMidBody(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	for _, framing := range []string{
@@ -27,7 +27,7 @@ func TestClientHangsUpInMidBody(t *testing.T) {
 	g.wantRecords(0, 0)
 }
 
-// A client that hangs up while Kafka writes has its webhook written all the same.
+// If a client hangs up while Kafka writes, its webhook is written all the same.
 func TestClientHangsUpAfterSending(t *testing.T) {
 	g := newGateway(t, gatewayOptions{publishTimeout: deadline})
 	kafka := holdProduce(t, g.broker)
@@ -42,7 +42,7 @@ func TestClientHangsUpAfterSending(t *testing.T) {
 	g.wantRecords(1, 0)
 }
 
-// A body that does not come in the server's time is the client's fault.
+// A body that does not arrive within the server's timeout is the client's fault.
 func TestSlowBody(t *testing.T) {
 	g := newGateway(t, gatewayOptions{readTimeout: 200 * time.Millisecond})
 	for _, framing := range []string{fmt.Sprintf("Content-Length: %d\r\n", len(clicked)), "Transfer-Encoding: chunked\r\n"} {
@@ -60,7 +60,7 @@ func TestSlowBody(t *testing.T) {
 	g.wantRecords(0, 0)
 }
 
-// A body that comes byte for byte is as good as any.
+// A body may arrive byte by byte.
 func TestBodyInPieces(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	conn := g.dial()

@@ -15,21 +15,21 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
-// heldProduce keeps a broker's produce requests unanswered.
+// heldProduce holds a broker's answers to produce requests.
 type heldProduce struct {
-	arrived  chan produced // tells of each request
+	arrived  chan produced // receives each request
 	released atomic.Bool
 	release  func()
 }
 
-// produced is what matters of a produce request.
+// produced is the part of a produce request that tests check.
 type produced struct {
 	acks       int16
 	idempotent bool
 }
 
-// holdProduce lets the broker do nothing about produce requests until release,
-// or the test's end.
+// holdProduce makes the broker leave produce requests unprocessed until release, or the
+// test's end.
 func holdProduce(t testing.TB, broker *localkafka.Broker) *heldProduce {
 	h := &heldProduce{arrived: make(chan produced, 1000)}
 	goOn := make(chan struct{})
@@ -44,7 +44,7 @@ func holdProduce(t testing.TB, broker *localkafka.Broker) *heldProduce {
 		}
 		h.arrived <- readProduce(request.(*kmsg.ProduceRequest))
 		broker.Cluster.SleepControl(func() { <-goOn })
-		return nil, nil, false // the broker does as it would have done
+		return nil, nil, false // the broker goes on as usual
 	})
 	return h
 }
@@ -62,8 +62,8 @@ func readProduce(request *kmsg.ProduceRequest) produced {
 	return p
 }
 
-// I5: a 2xx is answered only after Kafka has acknowledged the record, with
-// acks=all and idempotence. The same goes for a dead letter.
+// I5: a 2xx is answered only after Kafka has acknowledged the record, with acks=all and
+// idempotence. The same holds for a dead letter.
 func TestI5_2xxMeansDurable(t *testing.T) {
 	for name, hook := range map[string]sentWebhook{
 		"event":       {},
@@ -81,7 +81,8 @@ func TestI5_2xxMeansDurable(t *testing.T) {
 			if request.acks != -1 || !request.idempotent {
 				t.Errorf("acks %d, idempotent %t", request.acks, request.idempotent)
 			}
-			// While a hundred others are answered, this one would be too, if it could.
+			// While a hundred others are answered, this one would be too, if it were
+			// not waiting.
 			for range 100 {
 				g.want(http.StatusOK, sentWebhook{body: contactCreated})
 			}
@@ -99,12 +100,12 @@ func TestI5_2xxMeansDurable(t *testing.T) {
 	}
 }
 
-// I5: where Kafka answers an error, or has no such topic, so does the gateway,
-// in time; and 204 as soon as Kafka takes it.
+// I5: if Kafka answers with an error, or has no such topic, the gateway answers 503 in
+// time; and 200 as soon as Kafka accepts it.
 func TestI5_2xxMeansDurable_ErrorsAre503(t *testing.T) {
 	for _, kafkaError := range []*kerr.Error{
 		kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.UnknownTopicOrPartition, kerr.NotLeaderForPartition,
-		kerr.RequestTimedOut, kerr.KafkaStorageError, // which may pass, and are tried until the timeout
+		kerr.RequestTimedOut, kerr.KafkaStorageError, // transient: retried until the timeout
 		kerr.TopicAuthorizationFailed, kerr.MessageTooLarge, kerr.InvalidRecord, kerr.UnknownServerError,
 	} {
 		t.Run(kafkaError.Message, func(t *testing.T) {
@@ -123,7 +124,7 @@ func TestI5_2xxMeansDurable_ErrorsAre503(t *testing.T) {
 	}
 }
 
-// The producer id, which idempotence needs, can be a while in coming.
+// The producer id, which idempotence needs, can take a while to arrive.
 func TestI5_2xxMeansDurable_NoProducerID(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t, gatewayOptions{publishTimeout: 100 * time.Millisecond})
@@ -136,7 +137,7 @@ func TestI5_2xxMeansDurable_NoProducerID(t *testing.T) {
 	g.wantRecovery()
 }
 
-// A topic that is missing is made later, by mailtally migrate.
+// A missing topic is created later, by mailtally migrate.
 func TestI5_2xxMeansDurable_NoTopic(t *testing.T) {
 	t.Parallel()
 	broker := newBroker(t, t.TempDir())
@@ -148,8 +149,8 @@ func TestI5_2xxMeansDurable_NoTopic(t *testing.T) {
 	g.wantRecovery()
 }
 
-// wantRecovery sends a webhook again and again, as the provider does, until it
-// is accepted: without a restart.
+// wantRecovery sends a webhook repeatedly, as the provider does, until it is accepted:
+// without a restart.
 func (g *gateway) wantRecovery() {
 	g.t.Helper()
 	before := g.counts(resend.Name)
@@ -159,13 +160,13 @@ func (g *gateway) wantRecovery() {
 			break
 		}
 		if a.status != http.StatusServiceUnavailable || time.Now().After(end) {
-			g.t.Fatalf("answered %d when Kafka is well", a.status)
+			g.t.Fatalf("answered %d although Kafka is back", a.status)
 		}
 	}
 	if n := g.counts(resend.Name)[accepted] - before[accepted]; n != 1 {
 		g.t.Errorf("%d accepted", n)
 	}
 	if len(g.records(topic)) == 0 {
-		g.t.Error("accepted, and no record")
+		g.t.Error("accepted, but no record")
 	}
 }

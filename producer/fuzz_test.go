@@ -20,8 +20,8 @@ func serve(t testing.TB, handler http.Handler, hook sentWebhook) int {
 	return w.Code
 }
 
-// FuzzHandler sends any headers and any body, signed rightly or not. The answer
-// is always one of the contract's, and follows from the signature and the body.
+// FuzzHandler sends any headers and any body, correctly signed or not. The answer is
+// always one of the contract's, and follows from signature and body.
 func FuzzHandler(f *testing.F) {
 	now := time.Unix(1_800_000_000, 0)
 	timestamp := strconv.FormatInt(now.Unix(), 10)
@@ -36,7 +36,7 @@ func FuzzHandler(f *testing.F) {
 	f.Add("msg_1", "", "", clicked, true, false)
 	f.Add("msg_1", "-1", "v1", clicked, true, false)
 	f.Add("msg_1\r\nX: y", "1799999699", " v1, v1,= ,", clicked, true, false)
-	// None is as large as the limit: to find a smaller one like it takes too long.
+	// No seed is as large as the limit: minimizing one would take too long.
 
 	g := newGateway(f, gatewayOptions{now: func() time.Time { return now }})
 	handler := g.producer.Handler()
@@ -65,7 +65,7 @@ func FuzzHandler(f *testing.F) {
 		switch status := w.Code; {
 		case !admitted:
 			if status != http.StatusUnauthorized {
-				t.Errorf("answered %d to one that is not signed now", status)
+				t.Errorf("answered %d to a stale signature", status)
 			}
 		case len(body) > provider.MaxValue:
 			if status != http.StatusRequestEntityTooLarge {
@@ -73,10 +73,10 @@ func FuzzHandler(f *testing.F) {
 			}
 		case sign && id != "" && len(body) > 0 || err == nil:
 			if status != http.StatusOK {
-				t.Errorf("answered %d to one that is signed rightly (%v)", status, err)
+				t.Errorf("answered %d to a correct signature (%v)", status, err)
 			}
 		case status != http.StatusUnauthorized:
-			t.Errorf("answered %d to one that is not signed rightly", status)
+			t.Errorf("answered %d to a wrong signature", status)
 		}
 		if held := g.producer.held.bytes.Load(); held != 0 {
 			t.Errorf("%d bytes are held", held)

@@ -107,7 +107,7 @@ func (g *gate) refuse(w http.ResponseWriter, r *refusal, events int) {
 	http.Error(w, r.Text, r.Status)
 }
 
-// content is what a request holds.
+// content is what a request contains.
 type content struct {
 	receivedAt time.Time
 	records    []*kgo.Record

@@ -30,7 +30,8 @@ func TestHeld(t *testing.T) {
 	}
 }
 
-// The limit holds at every moment, and what does not fit keeps out none that does.
+// The limit holds at every moment, and a request that does not fit keeps out none that
+// does.
 func TestHeldIsNeverExceeded(t *testing.T) {
 	h := held{limit: 100}
 	var takers sync.WaitGroup
@@ -39,7 +40,7 @@ func TestHeldIsNeverExceeded(t *testing.T) {
 			for range 10_000 {
 				small, large := share{of: &h}, share{of: &h}
 				if !small.grow(10) { // four times ten always fit
-					t.Error("no room for what fits")
+					t.Error("no room for a share that fits")
 				}
 				large.grow(1000)
 				if bytes := h.bytes.Load(); bytes > h.limit {

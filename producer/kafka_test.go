@@ -38,7 +38,7 @@ func createTopics(t testing.TB, seed string, topics ...string) {
 	}
 }
 
-// records returns all that is in a topic.
+// records returns all records of a topic.
 func (g *gateway) records(topic string) []*kgo.Record {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), deadline)
@@ -62,7 +62,7 @@ func (g *gateway) records(topic string) []*kgo.Record {
 	return records
 }
 
-// wantRecords fails the test unless both topics hold so many records.
+// wantRecords fails the test unless the two topics hold this many records.
 func (g *gateway) wantRecords(events, deadLetters int) {
 	g.t.Helper()
 	if n := len(g.records(topic)); n != events {

@@ -30,11 +30,11 @@ const (
 	topic           = "email-events"
 	deadLetterTopic = "email-events.dead-letter"
 
-	// deadline bounds what a test waits for. Nothing takes as long unless it hangs.
+	// deadline bounds the tests' waits. Only what hangs takes that long.
 	deadline = 30 * time.Second
 )
 
-// gateway is a producer behind a running server, before a real broker.
+// gateway is a producer behind a running server, in front of a real broker.
 type gateway struct {
 	t        testing.TB
 	broker   *localkafka.Broker
@@ -43,13 +43,13 @@ type gateway struct {
 	addr     string
 	client   *http.Client
 	registry *prometheus.Registry
-	started  chan struct{} // receives when a request comes to the handler
+	started  chan struct{} // receives when the handler is called
 	handled  chan struct{} // receives when the handler has returned
 }
 
-// gatewayOptions of a gateway; the zero value serves.
+// gatewayOptions configure a gateway; the zero value works.
 type gatewayOptions struct {
-	seed           string // of Kafka; a new broker's with both topics if empty
+	seed           string // Kafka's address; if empty, a new broker's with both topics
 	secrets        []string
 	publishTimeout time.Duration
 	readTimeout    time.Duration
@@ -57,9 +57,9 @@ type gatewayOptions struct {
 	others         []provider.Endpoint // beside Resend's
 }
 
-// newGateway starts a gateway. At the test's end it is stopped, nothing may be
-// held any more, and what it logged, at the finest level and kgo's too, must
-// have no secret and nothing from a body.
+// newGateway starts a gateway. At the test's end it is stopped, no memory may still be
+// reserved, and its log, at the finest level and kgo's too, must contain no secret and
+// nothing of a body.
 func newGateway(t testing.TB, o gatewayOptions) *gateway {
 	t.Helper()
 	logged := &logBuffer{}
@@ -68,7 +68,7 @@ func newGateway(t testing.TB, o gatewayOptions) *gateway {
 		t:        t,
 		client:   &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}, Timeout: deadline},
 		registry: prometheus.NewPedanticRegistry(),
-		started:  make(chan struct{}, 1<<20), // of nothing, so that it costs nothing
+		started:  make(chan struct{}, 1<<20), // of empty structs, so that it costs nothing
 		handled:  make(chan struct{}, 1<<20),
 	}
 	if o.seed == "" {
@@ -85,7 +85,7 @@ func newGateway(t testing.TB, o gatewayOptions) *gateway {
 			kgo.SeedBrokers(o.seed),
 			kgo.WithLogger(kslog.New(log)),
 			kgo.WithHooks(kprom.NewMetrics("mailtally_kafka", kprom.Registerer(g.registry))),
-			// Tests don't wait the seconds after which kgo looks again.
+			// Tests don't wait the seconds that kgo would take to look again.
 			kgo.MetadataMinAge(50 * time.Millisecond),
 			kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 		},
@@ -144,7 +144,7 @@ func (g *gateway) serve(o gatewayOptions, log *slog.Logger) {
 	g.t.Cleanup(running.Wait)
 }
 
-// wait waits for n of what a channel tells.
+// wait receives n times from a channel.
 func wait[T any](t testing.TB, what string, events <-chan T, n int) (last T) {
 	t.Helper()
 	timeout := time.After(deadline)
@@ -158,7 +158,7 @@ func wait[T any](t testing.TB, what string, events <-chan T, n int) (last T) {
 	return last
 }
 
-// logBuffer is for many goroutines.
+// logBuffer is safe for concurrent use.
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -181,7 +181,7 @@ func (b *logBuffer) wantNone(t testing.TB, texts []string) {
 	}
 }
 
-// answer is what the gateway said.
+// answer is the gateway's answer.
 type answer struct {
 	status int
 	header http.Header
@@ -210,7 +210,7 @@ func (g *gateway) post(hook sentWebhook) answer {
 	return g.do(hook.request(g.t, g.addr))
 }
 
-// want fails the test unless the webhook is answered so, and 503 with Retry-After.
+// want fails the test unless the webhook gets this status, and a 503 has Retry-After.
 func (g *gateway) want(status int, hook sentWebhook) {
 	g.t.Helper()
 	a := g.post(hook)

@@ -17,8 +17,8 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// batches is a provider that is none of those there are: it sends arrays, proves them
-// inside the body, pings, has ids that are no UUIDs, and takes a 401 amiss.
+// batches is a provider unlike the real ones: it sends arrays, proves them inside the
+// body, pings, has ids that are not UUIDs, and misinterprets a 401.
 type batches struct{}
 
 func (batches) Name() string { return "batches" }
@@ -34,7 +34,7 @@ func (batches) Admit(h http.Header, _ time.Time) error {
 func (batches) Open(_ context.Context, r provider.Request) (iter.Seq[provider.Webhook], error) {
 	switch {
 	case strings.Contains(string(r.Body), "away"):
-		return nil, &provider.Refusal{Status: http.StatusBadGateway, Text: "the certificate cannot be had", Cause: errors.New("it is away")}
+		return nil, &provider.Refusal{Status: http.StatusBadGateway, Text: "the certificate cannot be fetched", Cause: errors.New("it is away")}
 	case !strings.Contains(string(r.Body), "proof"):
 		return nil, &provider.Refusal{Status: http.StatusNotAcceptable, Text: "no proof"}
 	}
@@ -70,9 +70,9 @@ func (g *gateway) postBatch(body string) answer {
 	return g.do(r)
 }
 
-// Each event of a request is a record of its own, under its own key and byte for byte;
-// one that cannot be read is a dead letter and fails none of the others; and each counts
-// by its own result.
+// Each event of a request is a record of its own, under its own key and byte for byte.
+// One that cannot be read is a dead letter and fails none of the others. Each is
+// counted by its own result.
 func TestManyEventsInARequest(t *testing.T) {
 	g := newGateway(t, gatewayOptions{others: []provider.Endpoint{batches{}}})
 	a := g.postBatch("[ \"proof\",\r\n \"opened one@example.com\", 7, \"opened " + emailID + "\" ,\"unsubscribed\",{\"a\" : 1},\"opened one@example.com\", {\"cut")
@@ -104,7 +104,7 @@ func TestManyEventsInARequest(t *testing.T) {
 	g.wantCounts(nil)
 }
 
-// A request without an event is taken, and counted as ignored.
+// A request without events is answered 200, and counted as ignored.
 func TestNoEventInARequest(t *testing.T) {
 	g := newGateway(t, gatewayOptions{others: []provider.Endpoint{batches{}}})
 	for _, body := range []string{`["proof"]`, `["proof","unsubscribed"]`} {
@@ -133,8 +133,8 @@ func TestRefusedAsTheProviderAsks(t *testing.T) {
 	g.wantCountsOf("batches", map[result]int{unauthorized: 2, unavailable: 1})
 }
 
-// It is answered only when Kafka has acknowledged all of a request's records: where it
-// refuses one, the provider sends all of them again.
+// A request is answered only when Kafka has acknowledged all its records: if one is
+// refused, the provider sends all of them again.
 func TestManyEventsAreAcknowledgedTogether(t *testing.T) {
 	g := newGateway(t, gatewayOptions{publishTimeout: deadline, others: []provider.Endpoint{batches{}}})
 	kafka := holdProduce(t, g.broker)
@@ -153,14 +153,14 @@ func TestManyEventsAreAcknowledgedTogether(t *testing.T) {
 	}
 	g.wantRecords(3, 1)
 
-	tooLong := strings.Repeat("x", 1<<20-100) // more than Kafka takes for a record
+	tooLong := strings.Repeat("x", 1<<20-100) // more than Kafka accepts in a record
 	if a := g.postBatch(fmt.Sprintf(`["proof","opened 1","opened %s"]`, tooLong)); a.status != http.StatusServiceUnavailable {
 		t.Errorf("answered %d though one was not stored", a.status)
 	}
 	g.wantCountsOf("batches", map[result]int{accepted: 3, malformed: 1, unavailable: 2})
 }
 
-// A request of a great many events takes no more memory than any other.
+// A request with very many events takes no more memory than any other.
 func TestManyEventsAreBounded(t *testing.T) {
 	g := newGateway(t, gatewayOptions{others: []provider.Endpoint{batches{}}})
 	g.producer.held.limit = 1 << 20

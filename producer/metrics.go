@@ -35,13 +35,13 @@ var publishBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25
 func newMetrics(reg prometheus.Registerer, endpoints []provider.Endpoint) *metrics {
 	webhooks := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "mailtally_webhooks_total",
-		Help: "Webhooks answered, by result, each event of a request by its own. 200: accepted (in Kafka), ignored (of a type that is not tracked, or a request without an event), malformed (in the dead-letter topic). Refused: unauthorized (401, or 408 without a body), too_large (413), unavailable (503: Kafka did not take it, and the provider sends it again).",
+		Help: "Webhooks answered, by result; each event of a request by its own result. 200: accepted (in Kafka), ignored (a type that is not tracked, or a request without events), malformed (in the dead-letter topic). Refused: unauthorized (401, or 408 if the body did not arrive), too_large (413), unavailable (503: Kafka did not acknowledge it, and the provider sends it again).",
 	}, []string{"provider", "result"})
 	m := &metrics{
 		webhooks: make(map[string]map[result]prometheus.Counter),
 		publish: promauto.With(reg).NewHistogram(prometheus.HistogramOpts{
 			Name:                           "mailtally_publish_duration_seconds",
-			Help:                           "Time until all in-sync replicas had acknowledged all records of a request, dead letters too. One that was not acknowledged in time counts as unavailable in mailtally_webhooks_total instead.",
+			Help:                           "Time until all in-sync replicas had acknowledged all records of a request, dead letters too. A request that was not acknowledged in time counts as unavailable in mailtally_webhooks_total instead.",
 			Buckets:                        publishBuckets,
 			NativeHistogramBucketFactor:    1.1,
 			NativeHistogramMaxBucketNumber: 160,

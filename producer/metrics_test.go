@@ -78,7 +78,7 @@ func TestMetricsCountEachResult(t *testing.T) {
 	want[unavailable]++
 	g.wantCounts(want)
 
-	for _, method := range []string{http.MethodGet, http.MethodPut} { // these are no webhooks
+	for _, method := range []string{http.MethodGet, http.MethodPut} { // these are not webhooks
 		r := sentWebhook{}.request(t, g.addr)
 		r.Method = method
 		g.do(r)
@@ -86,7 +86,7 @@ func TestMetricsCountEachResult(t *testing.T) {
 	g.wantCounts(want)
 }
 
-// Whatever is sent, no series is made: the label sets are closed.
+// Whatever is sent, no new series appear: the label sets are closed.
 func TestHostileInputMakesNoSeries(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	g.want(http.StatusOK, sentWebhook{})
@@ -124,7 +124,7 @@ func TestHostileInputMakesNoSeries(t *testing.T) {
 	}
 }
 
-// The histogram holds how long Kafka took, with the bounds that alerts divide at, and
+// The histogram holds how long Kafka took. It has the bounds that alerts use, and
 // native buckets beside the classic ones.
 func TestPublishDuration(t *testing.T) {
 	g := newGateway(t, gatewayOptions{publishTimeout: deadline})
@@ -137,7 +137,7 @@ func TestPublishDuration(t *testing.T) {
 	}()
 	wait(t, "a produce request", kafka.arrived, 1)
 	arrived := time.Now()
-	<-time.After(50 * time.Millisecond) // what Kafka takes
+	<-time.After(50 * time.Millisecond) // how long Kafka takes
 	least := time.Since(arrived).Seconds()
 	kafka.release()
 	wait(t, "the answer", answered, 1)
@@ -161,7 +161,7 @@ func TestPublishDuration(t *testing.T) {
 	}
 }
 
-// Two producers in one process, as in tests and in mailtally dev.
+// Two producers in one process, as in tests.
 func TestTwoProducers(t *testing.T) {
 	one, other := newGateway(t, gatewayOptions{}), newGateway(t, gatewayOptions{secrets: []string{otherSecret}})
 	one.want(http.StatusOK, sentWebhook{})
@@ -170,7 +170,7 @@ func TestTwoProducers(t *testing.T) {
 	other.wantCounts(map[result]int{unauthorized: 1})
 }
 
-// published is the number of publications observed.
+// published is the number of observations of the publish duration.
 func (g *gateway) published() int {
 	return int(gather(g.t, g.registry, "mailtally_publish_duration_seconds").GetMetric()[0].GetHistogram().GetSampleCount())
 }
@@ -198,7 +198,8 @@ func series(t testing.TB, registry *prometheus.Registry) int {
 	}
 	n := 0
 	for _, family := range families {
-		// kgo's have a series for each topic, and come when its hooks have run.
+		// kgo's metrics have a series for each topic, and appear when its hooks have
+		// run.
 		if !strings.HasPrefix(family.GetName(), "mailtally_kafka_") {
 			n += len(family.GetMetric())
 		}

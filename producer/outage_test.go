@@ -17,7 +17,7 @@ import (
 
 // Kafka was never there: the answer comes in time all the same.
 func TestKafkaNeverThere(t *testing.T) {
-	for name, answers := range map[string]bool{"refuses connections": false, "accepts and is mute": true} {
+	for name, answers := range map[string]bool{"refuses connections": false, "accepts and never answers": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -40,7 +40,7 @@ func TestKafkaNeverThere(t *testing.T) {
 			if took := time.Since(start); took < publishTimeout {
 				t.Errorf("answered after %v, before Kafka had its %v", took, publishTimeout)
 			}
-			g.want(http.StatusOK, sentWebhook{body: contactCreated}) // this needs no Kafka
+			g.want(http.StatusOK, sentWebhook{body: contactCreated}) // this one needs no Kafka
 			g.wantCounts(map[result]int{unavailable: 50, ignored: 1})
 			if n := g.published(); n != 0 {
 				t.Errorf("%d publications observed", n)
@@ -49,7 +49,7 @@ func TestKafkaNeverThere(t *testing.T) {
 	}
 }
 
-// Kafka goes and comes back, with its data and without.
+// Kafka goes away and comes back, with its data and without.
 func TestKafkaComesBack(t *testing.T) {
 	for name, keep := range map[string]bool{"with its data": true, "empty": false} {
 		t.Run(name, func(t *testing.T) {
@@ -85,8 +85,8 @@ func TestKafkaComesBack(t *testing.T) {
 	}
 }
 
-// However many wait for Kafka, they hold no more than the limit; the others are
-// told at once to come again, and those that waited are served in the end.
+// However many wait for Kafka, they hold no more than the limit. The others are refused
+// at once, and those that waited are served in the end.
 func TestMemoryIsBoundedWhileKafkaIsAway(t *testing.T) {
 	const (
 		limit    = 128 << 10
@@ -131,7 +131,7 @@ func TestMemoryIsBoundedWhileKafkaIsAway(t *testing.T) {
 	g.wantRecords(fit, 0)
 }
 
-// What kgo holds on to after the answer is bounded too.
+// What kgo still buffers after the answer is bounded too.
 func TestClientBufferIsBounded(t *testing.T) {
 	g := newGateway(t, gatewayOptions{publishTimeout: 20 * time.Millisecond})
 	kafka := holdProduce(t, g.broker)
@@ -155,7 +155,7 @@ func TestClientBufferIsBounded(t *testing.T) {
 	close(jobs)
 	senders.Wait()
 	if bytes := g.producer.client.BufferedProduceBytes(); bytes < maxHeld/2 {
-		t.Errorf("kgo holds %d bytes: the limit was never near", bytes)
+		t.Errorf("kgo holds %d bytes: the limit was never approached", bytes)
 	}
 	kafka.release()
 	if err := g.producer.client.Flush(t.Context()); err != nil {
@@ -168,7 +168,7 @@ func TestClientBufferIsBounded(t *testing.T) {
 	g.want(http.StatusOK, sentWebhook{})
 }
 
-// One who announces much and sends nothing keeps nobody out.
+// Clients that announce much and send nothing keep nobody out.
 func TestAnnouncedBodiesHoldLittle(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	const attackers = 200 // 127 would do, if what is announced were held
@@ -187,7 +187,7 @@ func TestAnnouncedBodiesHoldLittle(t *testing.T) {
 	}
 }
 
-// swallow takes connections and all that is written to them, and never answers.
+// swallow accepts connections, reads everything, and never answers.
 func swallow(t *testing.T, listener net.Listener) {
 	var running sync.WaitGroup
 	running.Go(func() {

@@ -28,22 +28,23 @@ func TestReady(t *testing.T) {
 			}
 			g := newGateway(t, gatewayOptions{seed: broker.Addr()})
 			g.wantReady(deadline, test.want)
-			broker.Close() // now, and not when some cache has grown old
+			broker.Close() // now, rather than when a cache has expired
 			g.wantReady(100*time.Millisecond, "broker")
 		})
 	}
 }
 
-// A producer that Kafka does not let produce is not ready, though Kafka answers
-// and the topics exist.
+// A producer that Kafka does not let produce is not ready, even if Kafka answers and
+// the topics exist.
 func TestReadyNeedsAProducerID(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	g.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.ClusterAuthorizationFailed, TopLevel: true})
 	g.wantReady(deadline, kerr.ClusterAuthorizationFailed.Message)
-	g.wantReady(deadline, kerr.ClusterAuthorizationFailed.Message) // until it is started anew
+	g.wantReady(deadline, kerr.ClusterAuthorizationFailed.Message) // until it is restarted
 }
 
-// wantReady fails the test unless Ready's error has the text in it, or is none.
+// wantReady fails the test unless Ready's error contains text, or is nil if text is
+// empty.
 func (g *gateway) wantReady(timeout time.Duration, text string) {
 	g.t.Helper()
 	ctx, cancel := context.WithTimeout(g.t.Context(), timeout)

@@ -70,7 +70,7 @@ func TestTooLarge(t *testing.T) {
 	g.wantCounts(map[result]int{accepted: 2, tooLarge: 4})
 }
 
-// endless is a body that never ends, and counts what is read of it.
+// endless is a body that never ends, and counts the bytes read from it.
 type endless struct{ read int }
 
 func (e *endless) Read(p []byte) (int, error) {
@@ -79,8 +79,8 @@ func (e *endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Of what is too large no more is read, or held, than the limit; and nothing of
-// what says so, or is not signed now.
+// Of a body that is too large, no more is read or held than the limit; of one that
+// announces it, or is stale, nothing.
 func TestTooLargeIsNotRead(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -93,7 +93,7 @@ func TestTooLargeIsNotRead(t *testing.T) {
 		{"announced beyond all measure", 1 << 62, sentWebhook{}, http.StatusRequestEntityTooLarge, 0},
 		{"not announced", -1, sentWebhook{}, http.StatusRequestEntityTooLarge, provider.MaxValue + 1},
 		{"stale", -1, sentWebhook{at: time.Now().Add(-time.Hour)}, http.StatusUnauthorized, 0},
-		{"longer than announced", 100, sentWebhook{}, http.StatusRequestEntityTooLarge, 101}, // net/http cuts it off before
+		{"longer than announced", 100, sentWebhook{}, http.StatusRequestEntityTooLarge, 101}, // net/http cuts it off earlier
 	}
 	g := newGateway(t, gatewayOptions{})
 	handler := g.producer.Handler()
@@ -115,7 +115,7 @@ func TestTooLargeIsNotRead(t *testing.T) {
 	}
 }
 
-// The sender is told before it has sent anything, if it asks.
+// A sender that uses Expect: 100-continue is refused before it has sent anything.
 func TestRefusedWithoutContinue(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	for _, test := range []struct {
@@ -138,7 +138,7 @@ func TestRefusedWithoutContinue(t *testing.T) {
 	wait(t, "handled", g.handled, 3)
 }
 
-// A sender that goes on after its 413 is cut off, rather than read to the end.
+// A sender that goes on after its 413 is disconnected, rather than read to the end.
 func TestTooLargeEndsTheConnection(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	for _, framing := range []string{"Content-Length: 1000000000000\r\n", "Transfer-Encoding: chunked\r\n"} {
@@ -163,8 +163,8 @@ func TestTooLargeEndsTheConnection(t *testing.T) {
 	g.wantCounts(map[result]int{tooLarge: 2})
 }
 
-// After an answer that is not 2xx the connection serves on, in step: what was
-// left of a refused body is not taken for a request.
+// After an answer that is not 2xx the connection can be reused, in step: the rest of a
+// refused body is not taken for a request.
 func TestConnectionServesOnAfterARefusal(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	smuggled := "POST /webhooks/resend HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
@@ -185,13 +185,13 @@ func TestConnectionServesOnAfterARefusal(t *testing.T) {
 			t.Errorf("answered %d, on the same connection: %t", a.status, reused)
 		}
 	}
-	// 413 closes it: there is too much to read to the next request.
+	// 413 closes it: there would be too much to read before the next request.
 	g.want(http.StatusRequestEntityTooLarge, sentWebhook{body: bodyOfSize(4 * provider.MaxValue), chunked: true})
 	g.want(http.StatusOK, sentWebhook{})
 	g.wantCounts(map[result]int{unauthorized: 5, tooLarge: 1, accepted: 6})
 }
 
-// What is refused is told so in plain text, with nothing of what was sent.
+// The refusal says why in plain text, and quotes nothing of the request.
 func TestRefusalText(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	for _, hook := range []sentWebhook{
@@ -207,7 +207,7 @@ func TestRefusalText(t *testing.T) {
 	}
 }
 
-// dial opens a connection that the test writes to itself.
+// dial opens a connection for the test to write to.
 func (g *gateway) dial() net.Conn {
 	g.t.Helper()
 	conn, err := net.Dial("tcp", g.addr)
@@ -221,7 +221,7 @@ func (g *gateway) dial() net.Conn {
 	return conn
 }
 
-// readStatus reads an answer from a connection; 0 where that has ended.
+// readStatus reads an answer from a connection; 0 if that has ended.
 func readStatus(conn net.Conn) int {
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Webhooks that are under way when the server shuts down get their true answer.
+// Webhooks in flight when the server shuts down are answered once their outcome is
+// known.
 func TestShutdownWithWebhooksInFlight(t *testing.T) {
 	for name, status := range map[string]int{"acknowledged": http.StatusOK, "refused": http.StatusServiceUnavailable} {
 		t.Run(name, func(t *testing.T) {
@@ -52,8 +53,8 @@ func TestShutdownWithWebhooksInFlight(t *testing.T) {
 	}
 }
 
-// Close does not wait for a Kafka that is away, and what still waits for it is
-// not accepted.
+// Close does not wait for a Kafka that is away, and what still waits for it is not
+// accepted.
 func TestCloseWhileKafkaIsAway(t *testing.T) {
 	g := newGateway(t, gatewayOptions{publishTimeout: deadline})
 	kafka := holdProduce(t, g.broker)

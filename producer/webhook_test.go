@@ -26,7 +26,7 @@ const (
 	emailID = "56761188-7520-42d8-8898-ff6fc54ce618"
 )
 
-// private is what stands in the test bodies and must not get into a log.
+// private is text in the test bodies that must not get into a log.
 var private = []string{"alice.private@example.com", "https://private.example/reset", "PrivateSubject", "PrivateType", "PrivateID"}
 
 // clicked is a body as Resend sends it, of 700 bytes.
@@ -52,12 +52,12 @@ var clicked = []byte(`{
 
 var contactCreated = []byte(`{"type": "contact.created", "data": {"email": "alice.private@example.com"}}`)
 
-// sentWebhook is a webhook that a test sends. Its zero fields are made right.
+// sentWebhook is a webhook that a test sends. Zero fields get valid values.
 type sentWebhook struct {
 	id        string
 	at        time.Time
 	secret    string
-	prefix    string // of the header names: svix unless said
+	prefix    string // of the header names; svix if empty
 	signature string // instead of the right one
 	body      []byte
 	chunked   bool
@@ -82,7 +82,7 @@ func (hook sentWebhook) withDefaults() sentWebhook {
 	return hook
 }
 
-// sign gives the signature by an implementation that is not ours.
+// sign computes the signature with an independent implementation.
 func (hook sentWebhook) sign() string {
 	hook = hook.withDefaults()
 	signer, err := standardwebhooks.NewWebhook(hook.secret)
@@ -113,7 +113,7 @@ func (hook sentWebhook) request(t testing.TB, addr string) *http.Request {
 	hook = hook.withDefaults()
 	var body io.Reader = bytes.NewReader(hook.body)
 	if hook.chunked {
-		body = io.MultiReader(body) // of a length that net/http does not know
+		body = io.MultiReader(body) // hides the length from net/http
 	}
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/webhooks/resend", body)
 	if err != nil {
@@ -124,7 +124,7 @@ func (hook sentWebhook) request(t testing.TB, addr string) *http.Request {
 	return r
 }
 
-// bodyOfSize gives a body that can be tracked and has n bytes.
+// bodyOfSize gives a body of n bytes that can be tracked.
 func bodyOfSize(n int) []byte {
 	const head, tail = `{"type":"email.sent","data":{"email_id":"` + emailID + `","subject":"`, `"}}`
 	return fmt.Appendf(nil, "%s%s%s", head, bytes.Repeat([]byte("x"), n-len(head)-len(tail)), tail)

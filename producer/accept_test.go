@@ -155,7 +155,7 @@ func TestUnreadableGoesToDeadLetters(t *testing.T) {
 		{"string", `"email.sent"`, tracking.NotJSON, "not a JSON object"},
 		{"null", "null", tracking.NotJSON, "not a JSON object"},
 		{"cut off", string(clicked[:300]), tracking.NotJSON, ""},
-		{"two objects", "{}{}", tracking.NotJSON, "more follows"},
+		{"two objects", "{}{}", tracking.NotJSON, "data after"},
 		{"binary", "\x00\xff\x1f\x8b", tracking.NotJSON, ""},
 		{"nested deeply", strings.Repeat(`{"data":`, 20_000), tracking.NotJSON, ""},
 		{"no type", `{"data":{"email_id":"` + emailID + `"}}`, tracking.NoType, ""},

@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// DefaultSeenLimit is how many event hashes an email's row holds before they
-// move to email_event_seen. A row write costs 20 µs with 3 of them and 64 µs with
-// 1,000; fewer than one email in thousands gets past 64.
+// DefaultSeenLimit is how many event hashes an email's row holds before they move to
+// email_event_seen. Writing a row costs 20 µs with 3 of them and 64 µs with 1,000;
+// fewer than one email in thousands exceeds 64.
 const DefaultSeenLimit = 64
 
 // Store writes the tally. It is safe for concurrent use by any number of
@@ -30,7 +30,7 @@ type Store struct {
 	statementTimeout time.Duration // overrides defaultTimeout in tests
 }
 
-// Counts is a number for each [Type].
+// Counts has a number for each [Type].
 type Counts [typeEnd]int
 
 // Sum is the number over all types.
@@ -43,7 +43,7 @@ func (c Counts) Sum() (n int) {
 
 // Result is what a committed batch did.
 type Result struct {
-	// Applied and Duplicate add up to the events given.
+	// Applied and Duplicate add up to the number of events given.
 	Applied, Duplicate Counts
 	// FirstOpens and FirstClicks are the numbers of emails whose first open or click was
 	// in this batch. Each email's is reported once, across all writers.
@@ -99,7 +99,7 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 type batch struct {
 	conn   *pgconn.PgConn
 	events []Event
-	limit  int // of hashes in a row
+	limit  int // most hashes in a row
 
 	xid    string // the transaction's id, to ask how it ended
 	unsure bool   // the connection was lost during the commit

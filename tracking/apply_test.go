@@ -55,7 +55,7 @@ func TestI1_RedeliveredEventsCountOnce(t *testing.T) {
 	compare(t.Context(), t, pool, append(events, event(email, tracking.Opened, 5)))
 }
 
-// An event id is its email's: another email's event of the same id is another.
+// An event id is unique per email only: the same id for another email is another event.
 func TestI1_IdentityIsEmailAndEvent(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -107,8 +107,8 @@ func TestI2_FirstOpenIsTheEarliest(t *testing.T) {
 	}
 }
 
-// Many writers with many opens of the same emails at once: each first open and
-// click is reported by exactly one of them.
+// Many writers apply many opens of the same emails at once: each first open and click
+// is reported by exactly one of them.
 func TestI3_OneFirstOpenOverConcurrentWriters(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -147,9 +147,8 @@ func TestI3_OneFirstOpenOverConcurrentWriters(t *testing.T) {
 	compare(t.Context(), t, pool, all)
 }
 
-// While a writer waits for another's row, neither it nor anyone holds a lock
-// that the application asked for, it is not above READ COMMITTED, and writers of
-// other emails go on.
+// While a writer waits for another's row, nobody holds a lock that the application
+// asked for, nobody is above READ COMMITTED, and writers of other emails go on.
 func TestI7_NoApplicationLocks(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -199,7 +198,7 @@ func TestI7_NoApplicationLocks(t *testing.T) {
 	}
 }
 
-// waitFor polls the database for a state that it gives no signal of.
+// waitFor polls the database for a state that gives no signal.
 func waitFor(t testing.TB, pool *pgxpool.Pool, what, sql string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -211,7 +210,7 @@ func waitFor(t testing.TB, pool *pgxpool.Pool, what, sql string) {
 	}
 }
 
-// A seed application's view of an email with clicks.
+// What an application sees of an email with clicks.
 func TestEmailHistory_LinkClicks(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)

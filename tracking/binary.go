@@ -11,9 +11,8 @@ import (
 // arrays that the upsert unnests, and the rows that COPY appends. pgx would write the
 // same bytes, but through an interface value for each cell.
 //
-// Sources: src/backend/utils/adt/arrayfuncs.c (array_recv), network.c
-// (network_recv), timestamp.c (timestamptz_recv), and the chapter on COPY,
-// "Binary Format".
+// Sources: src/backend/utils/adt/arrayfuncs.c (array_recv), network.c (network_recv),
+// timestamp.c (timestamptz_recv), and the chapter on COPY, "Binary Format".
 
 // Object ids of the element types (src/include/catalog/pg_type.dat).
 const (

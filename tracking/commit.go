@@ -48,7 +48,7 @@ func (s *Store) committed(ctx context.Context, b *batch) bool {
 	}
 	missing := true
 	err = s.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		var p pipeline // a transaction of its own
+		var p pipeline // its own transaction
 		p.add(s.settings(), nil, nil)
 		p.add(missingEvents, keyParams(b.newKeys()), func(row [][]byte) { missing = row[0][0] != 0 })
 		return p.roundTrip(ctx, conn.Conn().PgConn())

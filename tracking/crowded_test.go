@@ -9,8 +9,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// A batch of thousands of events of one new email, and then of one that is
-// crowded, and redeliveries from before and after it became so.
+// A batch with thousands of events of a new email, then batches of an email that
+// becomes crowded, with redeliveries from before and after.
 func TestI1_CrowdedEmailCountsOnce(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -39,7 +39,7 @@ func TestI1_CrowdedEmailCountsOnce(t *testing.T) {
 		}
 		all = append(all, step.events...)
 	}
-	// A new email that comes crowded in its first batch.
+	// A new email that is crowded in its first batch.
 	sudden := eventsOf(uuid.New(), tracking.Clicked, 0, 5000)
 	if r := apply(t.Context(), t, store, append(sudden, sudden...)...); r.Applied.Sum() != 5000 || r.FirstClicks != 1 {
 		t.Fatalf("new email with 5000 clicks: %d applied, %d first clicks", r.Applied.Sum(), r.FirstClicks)
@@ -47,8 +47,8 @@ func TestI1_CrowdedEmailCountsOnce(t *testing.T) {
 	compare(t.Context(), t, pool, append(all, sudden...))
 }
 
-// Hashes move to email_event_seen while a writer waits for the row: its statement
-// sees the emptied row, and not yet where they went.
+// Hashes move to email_event_seen while a writer waits for the row: its statement sees
+// the emptied row, but not yet where they went.
 func TestI1_HashesMoveUnderAWaitingWriter(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -90,8 +90,8 @@ func TestI1_HashesMoveUnderAWaitingWriter(t *testing.T) {
 	compare(t.Context(), t, pool, events)
 }
 
-// In a restored copy of a database the transactions that moved hashes may lie in
-// the server's future.
+// In a restored copy of a database, the transactions that moved hashes may be in the
+// server's future.
 func TestI1_RestoredOnAnotherServer(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -111,9 +111,9 @@ func TestI1_RestoredOnAnotherServer(t *testing.T) {
 	compare(t.Context(), t, pool, events)
 }
 
-// An email's row is no larger after thousands of events than it may be after 64,
-// in small batches and in large ones, so the ten-thousandth write costs what the
-// tenth does.
+// An email's row is no larger after thousands of events than it may be after 64, in
+// small batches and large ones, so the ten-thousandth write costs no more than the
+// tenth.
 func TestI8_RowSizeIsBounded(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)

@@ -13,7 +13,7 @@
 //     and concurrency do not matter.
 //   - Exactly one committed Apply reports a given email's first open, and exactly
 //     one its first click.
-//   - The cost of an event does not grow with the number of events its email
+//   - The cost of an event does not grow with the number of events that its email
 //     has, nor with the size of the history.
 //
 // None of this depends on explicit locks or on an isolation level above READ COMMITTED.

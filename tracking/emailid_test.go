@@ -11,7 +11,7 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// What the ids are is in databases: it must never change.
+// Databases hold these ids: they must never change.
 func TestEmailID(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -20,7 +20,7 @@ func TestEmailID(t *testing.T) {
 	}{
 		{"resend", "56761188-7520-42d8-8898-ff6fc54ce618", "56761188-7520-42d8-8898-ff6fc54ce618", false},
 		{"resend", "56761188-7520-42D8-8898-FF6FC54CE618", "56761188-7520-42d8-8898-ff6fc54ce618", false},
-		// By sha256sum, version and variant set by hand.
+		// From sha256sum, with version and variant set by hand.
 		{"postmark", "20130503192659.13651.20287@mg.example.com", "aad830b5-9f64-8dea-a1dc-d94b2240ec05", true},
 	} {
 		if id, derived := tracking.EmailID(test.provider, test.id); id.String() != test.want || derived != test.derived {
@@ -29,7 +29,7 @@ func TestEmailID(t *testing.T) {
 	}
 }
 
-// SQL says the same as Go of any id that PostgreSQL can hold.
+// SQL and Go agree on every id that PostgreSQL can hold.
 func TestProperty_EmailIDInSQL(t *testing.T) {
 	pool := newPool(t)
 	ids := rapid.OneOf(

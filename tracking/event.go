@@ -57,9 +57,9 @@ func Types() []Type {
 	return types
 }
 
-// Event is one thing that happened to one email, as the database stores it.
-// (EmailID, EventID) identifies it: two events with the same pair are the same
-// event, whatever else they hold.
+// Event is one thing that happened to one email, as the database stores it. (EmailID,
+// EventID) identifies it: two events with the same pair are the same event, whatever
+// else they contain.
 type Event struct {
 	EmailID uuid.UUID
 	// ProviderEmailID is the provider's own id of the email if EmailID was derived from

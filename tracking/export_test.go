@@ -18,23 +18,23 @@ func MigrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 // NeededVersion is the schema's version that this program needs.
 var NeededVersion = neededVersion
 
-// SetTimeout replaces the most that a statement may take.
+// SetTimeout replaces the longest that a statement may take.
 func (s *Store) SetTimeout(d time.Duration) { s.statementTimeout = d }
 
-// Settings is the statement that sets what is local to the transaction.
+// Settings is the statement that sets the transaction's local settings.
 func (s *Store) Settings() string { return s.settings() }
 
 // Classify is classify.
 var Classify = classify
 
-// Statement is a statement of the write path with parameters for some events.
+// Statement is a statement of the write path, with parameters for some events.
 type Statement struct {
 	Name, SQL string
 	Params    [][]byte // binary
 }
 
-// WritePath lists the statements that read or write by key, as they are for a
-// batch of those events.
+// WritePath lists the statements that read or write by key, as a batch of those events
+// would run them.
 func WritePath(events []Event) []Statement {
 	keys := sortedKeys(events)
 	list := deltas(keys, events)

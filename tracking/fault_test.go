@@ -22,9 +22,9 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// The connection is lost after PostgreSQL has committed and before it could say
-// so: the batch is done, and reports its first open, rather than coming out as
-// duplicates when it is tried again.
+// The connection is lost after PostgreSQL has committed and before it could say so: the
+// batch succeeds and reports its first open, instead of coming out as duplicates on a
+// retry.
 func TestI3_LostCommitAnswer(t *testing.T) {
 	t.Parallel()
 	direct := newPool(t)
@@ -64,14 +64,14 @@ func TestI3_LostCommitAnswer(t *testing.T) {
 				t.Fatalf("error %v, want one of the connection", err)
 			}
 			if r := apply(t.Context(), t, store, event(email, tracking.Opened, 0)); r.FirstOpens != 1 {
-				t.Errorf("applied again it reports %d first opens, want 1", r.FirstOpens)
+				t.Errorf("applied again, it reports %d first opens, want 1", r.FirstOpens)
 			}
 		})
 	}
 }
 
-// A writer that is stopped or cut off with rows locked, before or in the middle
-// of its history, does not stop the others for long: its transaction is ended.
+// A writer that is stopped or cut off while it holds row locks, before or during its
+// history, does not block the others for long: its transaction is ended.
 func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
 	t.Parallel()
 	for name, forwarded := range map[string]bool{"before COPY": false, "in mid-COPY": true} {
@@ -87,7 +87,7 @@ func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
 			proxy.OnRequest(func(chunk []byte) bool {
 				begins := bytes.Contains(chunk, []byte("COPY mailtally.email_event"))
 				if begins && forwarded && copying.CompareAndSwap(false, true) {
-					return true // and what follows it is held
+					return true // hold everything from here on
 				}
 				if begins || copying.Load() {
 					hold.Do(func() { close(stalled) })
@@ -99,7 +99,7 @@ func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
 			email := uuid.New()
 			zombie := make(chan error, 1)
 			store := &tracking.Store{Pool: connect(t, through(t, direct, proxy))}
-			// More history than travels with the statement.
+			// More history than is sent with the statement.
 			events := eventsOf(email, tracking.Clicked, 0, 5000)
 			go func() {
 				_, err := store.Apply(context.Background(), events)
@@ -121,7 +121,7 @@ func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
 			if r := apply(patience, t, other, event(email, tracking.Opened, 1)); r.FirstOpens != 1 {
 				t.Errorf("%d first opens, want 1", r.FirstOpens)
 			}
-			proxy.OnRequest(nil) // it may ask what became of its transaction
+			proxy.OnRequest(nil) // let it ask what became of its transaction
 			release()
 			if err := <-zombie; err == nil {
 				t.Error("the cut-off writer believes that it has committed")
@@ -131,8 +131,8 @@ func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
 	}
 }
 
-// PostgreSQL crashes under a writer in mid-transaction, and gives its forgotten
-// transaction id to somebody else, who commits. The writer does not take that for
+// PostgreSQL crashes under a writer in mid-transaction, and gives the forgotten
+// transaction id to somebody else, who commits. The writer does not mistake that for
 // its own commit.
 func TestI1_ReusedTransactionID(t *testing.T) {
 	t.Parallel()
@@ -171,11 +171,11 @@ func TestI1_ReusedTransactionID(t *testing.T) {
 		t.Error("an event that is not stored was taken for committed")
 	}
 	if r := apply(t.Context(), t, &tracking.Store{Pool: direct}, event(email, tracking.Opened, 0)); r.FirstOpens != 1 {
-		t.Errorf("applied again it reports %d first opens, want 1", r.FirstOpens)
+		t.Errorf("applied again, it reports %d first opens, want 1", r.FirstOpens)
 	}
 }
 
-// through is the URL of pool's database by way of proxy.
+// through is the URL of pool's database via proxy.
 func through(t testing.TB, pool *pgxpool.Pool, proxy *faults.Proxy) string {
 	t.Helper()
 	u, err := url.Parse(pool.Config().ConnString())
@@ -186,7 +186,7 @@ func through(t testing.TB, pool *pgxpool.Pool, proxy *faults.Proxy) string {
 	return u.String()
 }
 
-// What the database refuses for good is told from what may pass.
+// What the database refuses for good is told apart from what may pass.
 func TestApply_ErrorsAreClassified(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -224,8 +224,8 @@ func TestApply_ErrorsAreClassified(t *testing.T) {
 	}
 }
 
-// Whatever PostgreSQL quotes of a row, as an operator's trigger may, the error says
-// it nowhere; what it says of itself the error keeps.
+// Whatever PostgreSQL quotes of a row, for example in an operator's trigger, the error
+// does not repeat it. What PostgreSQL says about itself is kept.
 func TestErrorsQuoteNoRow(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -252,8 +252,8 @@ func TestErrorsQuoteNoRow(t *testing.T) {
 	}
 }
 
-// Only what a row holds can make PostgreSQL refuse it for good. All else may
-// pass: dropping for it would empty the topic.
+// Only a row's content can make PostgreSQL refuse it for good. Everything else may
+// pass: dropping events for it would empty the topic.
 func TestClassify(t *testing.T) {
 	t.Parallel()
 	refused := []string{"22001", "22003", "22007", "22008", "22021", "22P02", "22P05", "54000", "23514"}

@@ -15,7 +15,7 @@ import (
 // deadlock.
 type key struct {
 	email uuid.UUID
-	hash  int64 // of the event id; what an email's row remembers
+	hash  int64 // of the event id, as the email's row remembers it
 	event int32 // index in the batch
 }
 
@@ -54,9 +54,9 @@ func compareIDs(a, b uuid.UUID) int {
 	return bytes.Compare(a[8:], b[8:])
 }
 
-// delta is what a set of events changes in their email's row.
+// delta is how a set of events changes their email's row.
 type delta struct {
-	keys  []key // the events: of one email, distinct
+	keys  []key // of the events: one email's, distinct
 	moved bool  // their hashes, and the row's, are in email_event_seen
 
 	providerID          string // of the email; empty if the same as its id

@@ -30,7 +30,7 @@ func TestMigrate_TenProcessesAtOnce(t *testing.T) {
 	apply(t.Context(), t, &tracking.Store{Pool: pool}, event(uuid.New(), tracking.Opened, 0))
 }
 
-// From every version that there has been, with a tally in it, to the newest.
+// From every earlier version, with a tally in it, to the newest.
 func TestMigrate_FromEveryVersion(t *testing.T) {
 	t.Parallel()
 	for version := range tracking.NeededVersion() {
@@ -80,7 +80,7 @@ func TestMigrate_CrowdedEmailOfVersion1(t *testing.T) {
 	compare(t.Context(), t, pool, []tracking.Event{old, next})
 }
 
-// A schema that a newer program has made stays as it is, and goes on working.
+// A schema made by a newer program stays as it is, and keeps working.
 func TestMigrate_NewerSchema(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -92,8 +92,8 @@ func TestMigrate_NewerSchema(t *testing.T) {
 	}
 }
 
-// Months get their partitions by themselves; what came before them is moved in;
-// writers go on meanwhile.
+// Months get their partitions automatically, earlier strays are moved in, and writers
+// go on meanwhile.
 func TestEnsurePartitions(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -152,8 +152,7 @@ func TestEnsurePartitions(t *testing.T) {
 	compare(t.Context(), t, pool, events)
 }
 
-// A member is not ready on the schema of an older program, on which it could
-// apply nothing.
+// A member is not ready on an older program's schema, on which it could apply nothing.
 func TestReady(t *testing.T) {
 	t.Parallel()
 	pool := connect(t, testpg.New(t, "empty", nil))

@@ -29,7 +29,7 @@ type row struct {
 }
 
 // model is the tally as a pure fold over a set of events, in plain Go: what the
-// database must say of them, in whatever order and batches they came.
+// database must contain, in whatever order and batches they came.
 func model(events []tracking.Event) map[uuid.UUID]row {
 	type identity struct {
 		email uuid.UUID
@@ -72,7 +72,7 @@ func model(events []tracking.Event) map[uuid.UUID]row {
 	return rows
 }
 
-// stored is what the database says of all emails.
+// stored is what the database contains, for all emails.
 func stored(ctx context.Context, t require, pool *pgxpool.Pool) map[uuid.UUID]row {
 	t.Helper()
 	rows, err := pool.Query(ctx, `
@@ -124,8 +124,7 @@ type require interface {
 	Fatalf(format string, args ...any)
 }
 
-// compare fails unless the database says of the events' emails what the model
-// does.
+// compare fails unless the database agrees with the model about the events' emails.
 func compare(ctx context.Context, t require, pool *pgxpool.Pool, events []tracking.Event) {
 	t.Helper()
 	got := stored(ctx, t, pool)
@@ -136,7 +135,7 @@ func compare(ctx context.Context, t require, pool *pgxpool.Pool, events []tracki
 	}
 }
 
-// describe is r as text, with what the pointers point to.
+// describe is r as text, with the pointers' values.
 func describe(r row) string {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -145,7 +144,7 @@ func describe(r row) string {
 	return string(text)
 }
 
-// totals adds up results.
+// totals sums results.
 type totals struct {
 	applied, duplicate, firstOpens, firstClicks int
 }
@@ -157,8 +156,7 @@ func (s *totals) add(r tracking.Result) {
 	s.firstClicks += r.FirstClicks
 }
 
-// expected is what all results must add up to for events applied with the
-// repetitions that they hold.
+// expected is what all results must add up to, for events that contain repeats.
 func expected(events []tracking.Event) totals {
 	var want totals
 	for _, r := range model(events) {

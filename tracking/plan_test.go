@@ -15,10 +15,9 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Every statement of the write path, and an application's read of an email,
-// looks rows up by their whole key, however large the tables are and whatever the
-// planner knows of them: nothing reads a table, or all hashes of an email, from
-// end to end.
+// Every statement of the write path, and an application's read of an email, looks rows
+// up by their whole key, however large the tables are and whatever the planner knows of
+// them: nothing scans a whole table, or all hashes of an email.
 func TestPlans_EveryRowIsLookedUpByItsKey(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -35,7 +34,7 @@ func TestPlans_EveryRowIsLookedUpByItsKey(t *testing.T) {
 			}
 		}
 	}
-	// Nothing but this test makes statistics.
+	// Only this test makes statistics.
 	partition := "email_event_" + time.Now().UTC().Format("2006_01")
 	for _, table := range []string{"email", "email_event_seen", partition} {
 		exec("ALTER TABLE mailtally." + table + " SET (autovacuum_enabled = false)")
@@ -56,7 +55,7 @@ func TestPlans_EveryRowIsLookedUpByItsKey(t *testing.T) {
 		for _, n := range []int{1, 5000} {
 			events := make([]tracking.Event, n)
 			for i := range events {
-				// The emails that fill has made, with two events of each.
+				// The emails made by fill, with two events each.
 				var id uuid.UUID
 				copy(id[:], fmt.Sprintf("%016d", i/2+1))
 				events[i] = event(id, tracking.Opened, i)
@@ -68,7 +67,7 @@ func TestPlans_EveryRowIsLookedUpByItsKey(t *testing.T) {
 			}
 		}
 		if state.name == "small tables" {
-			continue // of a page or two, which applications may well read whole
+			continue // tables of a page or two: an application's query may well scan them
 		}
 		t.Run(state.name+"/email_history by id", func(t *testing.T) {
 			id := uuid.New()
@@ -77,8 +76,8 @@ func TestPlans_EveryRowIsLookedUpByItsKey(t *testing.T) {
 	}
 }
 
-// fill makes emails, each with clicks and hashes in both places; the first one
-// has a third of all that are in email_event_seen.
+// fill makes emails, each with clicks, and hashes in both places; the first email has a
+// third of all hashes in email_event_seen.
 func fill(from, to int) string {
 	return fmt.Sprintf(`
 		WITH ids AS (SELECT n, encode(lpad(n::text, 16, '0')::bytea, 'hex')::uuid AS id FROM generate_series(%[1]d, %[2]d) AS n),
@@ -119,8 +118,8 @@ func explain(ctx context.Context, t *testing.T, conn *pgxpool.Conn, settings, sq
 	return string(r.Rows[0][0])
 }
 
-// checkPlan fails if a table is read otherwise than by conditions on all of its
-// key's columns.
+// checkPlan fails if a table is read other than by conditions on all columns of its
+// key.
 func checkPlan(t *testing.T, text string, keys map[string][]string) {
 	t.Helper()
 	var root []struct{ Plan plan }
@@ -138,7 +137,8 @@ func checkPlan(t *testing.T, text string, keys map[string][]string) {
 			}
 		default:
 			for _, column := range keys[p.RelationName] {
-				// Of a bitmap scan the node that names the table has the condition to check again.
+				// In a bitmap scan, the node that names the table has the condition as
+				// its recheck.
 				if !strings.Contains(p.IndexCond+p.RecheckCond, column+" = ") {
 					t.Errorf("%s on %s does not look up by %s", p.NodeType, p.RelationName, column)
 				}

@@ -13,11 +13,11 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Any multiset of events, in any order, split into any batches over any number
-// of concurrent writers, gives the rows of the pure fold: each event once (I1),
-// whatever the order (I2), each first open and click reported once (I3). The
-// writers' limits are small, so that emails become crowded all the time, and
-// differ, as during a deployment that changes it.
+// Any multiset of events, in any order, split into any batches over any number of
+// concurrent writers, gives the rows of the pure fold: each event once (I1), whatever
+// the order (I2), each first open and click reported once (I3). The writers' limits are
+// small, so that emails become crowded all the time, and they differ, as during a
+// deployment that changes them.
 func TestProperty_I1_I2_I3_AnyOrderAnyBatchesAnyWriters(t *testing.T) {
 	pool := newPool(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -68,15 +68,15 @@ func TestProperty_I1_I2_I3_AnyOrderAnyBatchesAnyWriters(t *testing.T) {
 	})
 }
 
-// largestLimit is small enough to be passed all the time.
+// largestLimit is small enough to be exceeded all the time.
 const largestLimit = 4
 
-// drawEvents draws events of a few emails, with repetitions. The ids are new in
-// every run, so that runs share a database.
+// drawEvents draws events of a few emails, with repeats. The ids are new in every run,
+// so runs can share a database.
 func drawEvents(t *rapid.T) []tracking.Event {
 	type email struct {
 		id         uuid.UUID
-		atProvider string // where that is another id
+		atProvider string // if that is another id
 	}
 	emails := make([]email, rapid.IntRange(1, 4).Draw(t, "emails"))
 	for i := range emails {
@@ -103,7 +103,7 @@ func drawEvents(t *rapid.T) []tracking.Event {
 			distinct[i].Link = fmt.Sprintf("https://example.com/%d", i)
 		}
 	}
-	// What has the same identity is the same event.
+	// The same identity means the same event.
 	identity := make(map[string]int)
 	for i, e := range distinct {
 		key := e.EmailID.String() + e.EventID

@@ -11,7 +11,7 @@ type Record struct {
 	// Key is the email's id ([EmailID]) as text, so that all events of an email are in
 	// one partition; nil if it could not be read.
 	Key []byte
-	// Value is the event as its provider wrote it.
+	// Value is the event as its provider sent it.
 	Value []byte
 
 	// Provider is the name of the provider that sent it.

@@ -11,8 +11,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Whatever travels comes out as it went in: what a producer says of an event, what a
-// dead letter adds, and the headers of others between them.
+// Whatever is encoded decodes to the same: what a producer says of an event, what a
+// dead letter adds, and other people's headers in between.
 func TestProperty_RecordDecodesAsItWasEncoded(t *testing.T) {
 	text := rapid.OneOf(rapid.Just(""), rapid.String(), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) }))
 	rapid.Check(t, func(t *rapid.T) {
@@ -40,8 +40,9 @@ func TestProperty_RecordDecodesAsItWasEncoded(t *testing.T) {
 	})
 }
 
-// A record that anybody wrote keeps all of its headers when it becomes a dead letter,
-// but for empty ones and for the time of its receipt, which may be written otherwise.
+// A record that anybody wrote keeps all its headers when it becomes a dead letter,
+// except that empty ones vanish, and that the time of receipt may be formatted
+// differently.
 func TestProperty_RecordKeepsForeignHeaders(t *testing.T) {
 	names := []string{"provider", "webhook-id", "webhook-timestamp", "received-at", "reason", "detail", "source-topic", "source-partition", "source-offset", "value-omitted", "traceparent", ""}
 	values := []string{"", "resend", "1", "01", "-1", "99999999999999999999", "2026-11-24T12:00:00Z", "2026-11-24T12:00:00.120+01:00", "\xff\x00", "postmark"}

@@ -59,7 +59,7 @@ func (b *batch) unknown(ctx context.Context, keys []key, p *pipeline) ([]delta, 
 	held := make(map[uuid.UUID]int) // hashes in the row
 	var lookUp pipeline
 	lookUp.add(unknownEvents, emailParams(keys), func(row [][]byte) {
-		k := keys[binary.BigEndian.Uint64(row[0])-1] // the array counts from 1
+		k := keys[binary.BigEndian.Uint64(row[0])-1] // SQL arrays start at 1
 		fresh = append(fresh, k)
 		held[k.email] = int(binary.BigEndian.Uint32(row[1]))
 	})
@@ -102,7 +102,7 @@ func emailParams(keys []key) [][]byte {
 	return [][]byte{ids.bytes(), hashes.bytes(), from.bytes(), to.bytes()}
 }
 
-// keyParams are an email's id and a hash for each event.
+// keyParams are, for each event, its email's id and its hash.
 func keyParams(keys []key) [][]byte {
 	emails, hashes := newArray(oidUUID, len(keys), 16), newArray(oidInt8, len(keys), 8)
 	for _, k := range keys {

@@ -11,7 +11,7 @@ SET LOCAL lock_timeout = '5s';
 LOCK TABLE mailtally.email_history IN ACCESS EXCLUSIVE MODE;
 ALTER TABLE mailtally.email ADD COLUMN provider_email_id text;
 
--- The id of an email's row, given the provider's id of the email: the same as
+-- The id of an email's row, for the provider's id of the email: the same as
 -- tracking.EmailID.
 CREATE FUNCTION mailtally.email_id(provider text, id text) RETURNS uuid
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

@@ -70,7 +70,7 @@ func (c Credentials) Admit(h http.Header) error {
 			return nil
 		}
 	}
-	refusal := Unauthorized("no user and password, or not those that are accepted")
+	refusal := Unauthorized("missing or wrong user and password")
 	refusal.Challenge = `Basic realm="mailtally", charset="UTF-8"`
 	return refusal
 }

@@ -27,7 +27,7 @@ func Object(body []byte, field func(d *jx.Decoder, name []byte) error) error {
 		return &tracking.DropError{Reason: tracking.NotJSON, Detail: rootCause(err).Error()}
 	}
 	if d.Skip() != io.EOF {
-		return &tracking.DropError{Reason: tracking.NotJSON, Detail: "more follows the object"}
+		return &tracking.DropError{Reason: tracking.NotJSON, Detail: "data after the object"}
 	}
 	return nil
 }
@@ -90,7 +90,7 @@ func Elements(body []byte) iter.Seq2[[]byte, error] {
 		case err != nil:
 			yield(bytes.TrimLeft(rest, ", \t\r\n"), &tracking.DropError{Reason: tracking.NotJSON, Detail: rootCause(err).Error()})
 		case d.Skip() != io.EOF:
-			yield(bytes.TrimLeft(rest, "] \t\r\n"), &tracking.DropError{Reason: tracking.NotJSON, Detail: "more follows the array"})
+			yield(bytes.TrimLeft(rest, "] \t\r\n"), &tracking.DropError{Reason: tracking.NotJSON, Detail: "data after the array"})
 		}
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// The elements of an array are its bytes, and where it breaks off the rest is kept.
+// An array's elements are its bytes, and if it breaks off the rest is kept.
 func TestElements(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name, body string
 		want       []string
-		rest       string // what cannot be read, with an error; none if empty
+		rest       string // what cannot be read, yielded with an error; empty if nothing
 	}{
 		{"an object", `{"a":1}`, []string{`{"a":1}`}, ""},
 		{"an object with space around", " {\"a\":1}\r\n", []string{" {\"a\":1}\r\n"}, ""},
@@ -54,7 +54,7 @@ func TestElements(t *testing.T) {
 			t.Errorf("%s: %q and %q, want %q and %q", test.name, got, rest, test.want, test.rest)
 		}
 		for range provider.Elements([]byte(test.body)) {
-			break // as a producer does that has no room
+			break // as a producer without room does
 		}
 	}
 }
@@ -68,7 +68,7 @@ func FuzzElements(f *testing.F) {
 		whole := true
 		for element, err := range provider.Elements(body) {
 			if !bytes.Contains(body, element) {
-				t.Fatalf("%q is no part of the body", element)
+				t.Fatalf("%q is not a part of the body", element)
 			}
 			whole = whole && err == nil
 			got = append(got, slices.Clone(element))

@@ -31,8 +31,8 @@ type Provider interface {
 	// receivedAt limits the event's time. It is the record's own, or the best known
 	// substitute if it has none.
 	//
-	// receivedAt bounds the event's time. It is the record's own, or the best that is
-	// known where it has none.
+	// receivedAt bounds the event's time. It is the record's own, or the best known if
+	// it has none.
 	Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event, error)
 }
 

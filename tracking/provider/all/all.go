@@ -7,7 +7,7 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
-// Providers is the list.
+// Providers lists them.
 func Providers() []provider.Provider {
 	return []provider.Provider{
 		resend.Provider{},

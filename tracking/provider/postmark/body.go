@@ -25,7 +25,7 @@ type body struct {
 
 	inbound bool // it is an inbound message
 
-	content struct{ from, to int } // of bounces and complaints: the value of Content in the body
+	content struct{ from, to int } // of bounces and complaints: where the body has the value of Content
 }
 
 // read finds the members in text.
@@ -125,7 +125,7 @@ func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event
 	case tracking.Delivered:
 	default:
 		e.Reason = tracking.Clean(b.bounceType, tracking.MaxReason)
-		e.Message = tracking.Clean(b.details, tracking.MaxMessage) // the receiving server's words
+		e.Message = tracking.Clean(b.details, tracking.MaxMessage) // what the receiving server said
 		if e.Message == "" {
 			e.Message = tracking.Clean(b.description, tracking.MaxMessage)
 		}

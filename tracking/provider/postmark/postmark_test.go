@@ -31,8 +31,8 @@ func decode(body []byte) (tracking.Event, error) {
 	return postmark.Provider{}.Decode(&tracking.Record{Value: body}, received)
 }
 
-// Bodies as their owners published them (testdata/index.tsv says where): each becomes
-// the event, or gets the reason, that stands here.
+// Bodies as their owners published them (testdata/index.tsv says where): each gives the
+// event, or the reason, listed here.
 func TestDecode_PublishedBodies(t *testing.T) {
 	t.Parallel()
 	at := func(text string) time.Time {
@@ -128,7 +128,7 @@ func reasonOf(err error) tracking.Reason {
 	return drop.Reason
 }
 
-// What an id is made of must never change: a replay would count twice.
+// What an event id is made of must never change: a replay would count twice.
 func TestDecode_EventIDs(t *testing.T) {
 	t.Parallel()
 	open := func(changes ...string) string {
@@ -148,7 +148,7 @@ func TestDecode_EventIDs(t *testing.T) {
 		t.Errorf("the id of an open is %q, want %q", first, want)
 	}
 	if again := id(open(`"UserAgent":"a"`, `"UserAgent":"a","Added":1`)); again != first {
-		t.Errorf("with a member more it is %q", again)
+		t.Errorf("with an additional member it is %q", again)
 	}
 	for _, other := range []string{
 		open("Open", "Delivery", "ReceivedAt", "DeliveredAt"), open("9070259", "9070258"), open("john", "jane"),
@@ -172,7 +172,7 @@ func TestDecode_EventIDs(t *testing.T) {
 	}
 }
 
-// Each type that Postmark names, and what is none.
+// Each type that Postmark names, and an unknown one.
 func TestDecode_BounceTypes(t *testing.T) {
 	t.Parallel()
 	for types, want := range map[string]tracking.Type{
@@ -248,7 +248,7 @@ func TestDecode_Mended(t *testing.T) {
 	}
 }
 
-// RFC 7617's own examples, and what is none of them.
+// RFC 7617's own examples, and near misses.
 func TestAdmit(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("testdata/auth-vectors.json")
@@ -330,8 +330,8 @@ func TestCredentialsAreHidden(t *testing.T) {
 	}
 }
 
-// A message that is included is cut only where a record could not hold it, and then
-// all else stays as it was.
+// An included message is cut only if a record could not hold it, and then everything
+// else stays as it was.
 func TestOpen_Content(t *testing.T) {
 	t.Parallel()
 	e, err := postmark.New("me:secret")
@@ -402,8 +402,8 @@ func TestOpen_Content(t *testing.T) {
 	}
 }
 
-// A producer and a consumer read the same of a body, and whatever it holds becomes an
-// event that PostgreSQL can hold or a reason.
+// Producer and consumer read the same from a body, and any body becomes either an event
+// that PostgreSQL can hold or a reason.
 func FuzzDecode(f *testing.F) {
 	for _, body := range publishedBodies(f) {
 		f.Add(body)

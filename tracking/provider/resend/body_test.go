@@ -20,8 +20,8 @@ import (
 
 var received = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-// Bodies as their owners published them (testdata/index.tsv says where):
-// each becomes the event, or gets the reason, that stands here.
+// Bodies as their owners published them (testdata/index.tsv says where): each gives the
+// event, or the reason, listed here.
 func TestDecode_PublishedBodies(t *testing.T) {
 	t.Parallel()
 	acme := uuid.MustParse("56761188-7520-42d8-8898-ff6fc54ce618")
@@ -218,7 +218,7 @@ func TestDecode_Mended(t *testing.T) {
 	}
 }
 
-// A producer and a consumer read the same of a body.
+// Producer and consumer read the same from a body.
 func FuzzDecode(f *testing.F) {
 	for _, body := range publishedBodies(f) {
 		f.Add("msg_1", body)

@@ -2,7 +2,7 @@ package resend
 
 import "github.com/google/uuid"
 
-// Route is whose email a body is about, as an Endpoint finds it.
+// Route finds whose email a body is about, as an Endpoint does.
 func Route(text []byte) (uuid.UUID, error) {
 	var b body
 	if err := b.read(text); err != nil {

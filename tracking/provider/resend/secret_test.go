@@ -36,11 +36,11 @@ func TestParseSecretRefuses(t *testing.T) {
 	for _, text := range []string{"", " ", "whsec_", " whsec_\n", "whsec_====", "=", "whsec_secret!", "whsec_A", "whpk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", testSecret + "," + otherSecret} {
 		secret, err := ParseSecret(text)
 		if err == nil {
-			t.Errorf("%q is a secret", text)
+			t.Errorf("%q is accepted as a secret", text)
 			continue
 		}
 		if secret.sign != nil {
-			t.Errorf("%q is refused, and there is a key", text)
+			t.Errorf("%q is refused, but there is a key", text)
 		}
 		if trimmed := strings.TrimPrefix(strings.TrimSpace(text), "whsec_"); len(trimmed) > 4 && strings.Contains(err.Error(), trimmed) {
 			t.Errorf("the error quotes the secret: %v", err)
@@ -48,7 +48,8 @@ func TestParseSecretRefuses(t *testing.T) {
 	}
 }
 
-// Nothing prints a secret, alone, in what it is configured with, or in what holds it.
+// Nothing prints a secret: not alone, not inside a configuration, not inside what holds
+// it.
 func TestSecretIsHidden(t *testing.T) {
 	secret, err := ParseSecret(testSecret)
 	if err != nil {

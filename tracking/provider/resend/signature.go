@@ -44,7 +44,7 @@ func ParseSecret(text string) (Secret, error) {
 	}}, nil
 }
 
-// mac signs with one secret. It belongs to one goroutine at a time.
+// mac signs with one secret. Only one goroutine may use it at a time.
 type mac struct {
 	hash.Hash
 	text []byte

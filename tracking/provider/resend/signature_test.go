@@ -28,7 +28,7 @@ var (
 	at      = time.Unix(1_800_000_000, 0)
 )
 
-// sent is a webhook that a test sends. Its zero fields are made right.
+// sent is a webhook that a test sends. Zero fields get valid values.
 type sent struct {
 	id, secret, prefix string
 	at                 time.Time
@@ -55,7 +55,7 @@ func (s sent) withDefaults() sent {
 	return s
 }
 
-// sign gives the signature by an implementation that is not ours.
+// sign computes the signature with an independent implementation.
 func (s sent) sign(t testing.TB) string {
 	t.Helper()
 	s = s.withDefaults()
@@ -104,13 +104,14 @@ func endpoint(t testing.TB, secrets ...string) provider.Endpoint {
 	return e
 }
 
-// want fails the test unless the endpoint takes the request, or refuses it with 401.
+// want fails the test unless the endpoint accepts the request, or, if not taken,
+// refuses it with 401.
 func want(t testing.TB, taken bool, hooks []provider.Webhook, err error) {
 	t.Helper()
 	refusal, refused := err.(*provider.Refusal)
 	switch {
 	case taken && (err != nil || len(hooks) != 1):
-		t.Errorf("%d webhooks, %v; want it to be taken", len(hooks), err)
+		t.Errorf("%d webhooks, %v; want it accepted", len(hooks), err)
 	case !taken && (!refused || refusal.Status != http.StatusUnauthorized || refusal.Text == ""):
 		t.Errorf("%v, want 401", err)
 	}
@@ -174,8 +175,8 @@ func TestSignatureHeader(t *testing.T) {
 	}
 }
 
-// Everything that is signed has to be as it was: not a byte is forgiven, and
-// what JSON does not tell apart is not the same.
+// Everything that is signed must be unchanged, byte for byte, even where two bodies
+// mean the same JSON.
 func TestSignatureIsOverTheRawBytes(t *testing.T) {
 	e := endpoint(t, testSecret)
 	signed := sent{}.withDefaults()
@@ -228,7 +229,7 @@ func TestTimestamp(t *testing.T) {
 		{"the least", now, strconv.Itoa(math.MinInt64), false},
 		{"the greatest", now, strconv.Itoa(math.MaxInt64), false},
 		{"greater", now, "18446744073709551616", false},
-		{"once round the clock of 64 bits", now, "18446744075509551616", false},
+		{"64 bits wrapped around", now, "18446744075509551616", false},
 		{"milliseconds", now, "1800000000000", false},
 		{"fraction", now, "1800000000.0", false},
 		{"hexadecimal", now, "0x6b49d200", false},
@@ -283,7 +284,7 @@ func TestSignatureHeaderNames(t *testing.T) {
 	}
 }
 
-// Where a header comes twice, what is recorded is what was verified.
+// If a header is repeated, the one recorded is the one verified.
 func TestRepeatedHeaders(t *testing.T) {
 	e := endpoint(t, testSecret)
 	for _, name := range []string{"Svix-Id", "Svix-Timestamp", "Svix-Signature"} {
@@ -303,8 +304,7 @@ func TestRepeatedHeaders(t *testing.T) {
 	}
 }
 
-// Where the independent implementation finds a signature right, so do we, and
-// the other way round.
+// Our implementation and the independent one agree on which signatures are right.
 func TestSignatureAgreesWithStandardWebhooks(t *testing.T) {
 	theirs, err := standardwebhooks.NewWebhook(testSecret)
 	if err != nil {
@@ -314,7 +314,7 @@ func TestSignatureAgreesWithStandardWebhooks(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d bodies, %v", len(files), err)
 	}
-	now := time.Now() // theirs takes no other
+	now := time.Now() // theirs accepts no other
 	for _, secret := range []string{testSecret, otherSecret} {
 		for _, file := range files {
 			body, err := os.ReadFile(file)

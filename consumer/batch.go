@@ -58,7 +58,7 @@ func (c *Consumer) decode(fetches kgo.Fetches) *batch {
 		b.shares[i] = &share{batch: b, items: make([]item, 0, b.records/writers+b.records/32)}
 	}
 	keep := c.keepRecords.Load()
-	travelled := new(tracking.Record) // one for all: it would be garbage for each
+	travelled := new(tracking.Record) // shared by all records, to spare an allocation for each
 	fetches.EachRecord(func(r *kgo.Record) {
 		i := c.newItem(r, travelled, keep)
 		b.held += i.held()

@@ -19,7 +19,7 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// Store is the tally; [tracking.Store] is the one in use.
+// Store is the tally: a [tracking.Store], except in tests.
 type Store interface {
 	Apply(context.Context, []tracking.Event) (tracking.Result, error)
 }
@@ -86,7 +86,7 @@ type Consumer struct {
 	store           Store
 	maxBatch        int
 	writers         []*writer
-	seed            maphash.Seed // of the hash that shares keys out among writers
+	seed            maphash.Seed // of the hash that assigns keys to writers
 	metrics         *metrics
 	log             *slog.Logger
 	abort           context.CancelFunc // cancels what Close would otherwise wait for
@@ -175,7 +175,7 @@ func New(o Options) (*Consumer, error) {
 		kgo.FetchMaxPartitionBytes(partition),
 		kgo.MaxDecompressBatchBytes(maxUnpackedBatch),
 		kgo.WithHooks(size),
-		// For dead letters; acks=all and idempotence are kgo's defaults.
+		// For dead letters. acks=all and idempotence are kgo's defaults.
 		kgo.ProducerBatchMaxBytes(DeadLetterMaxBytes),
 		kgo.RecordDeliveryTimeout(workTimeout),
 		// Also give up a record that was sent but not answered, rather than wait for it

@@ -17,15 +17,14 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// storeFunc stands before the real store to make things happen at the right
-// moment.
+// storeFunc wraps the real store to make things happen at the right moment.
 type storeFunc func(context.Context, []tracking.Event) (tracking.Result, error)
 
 func (f storeFunc) Apply(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
 	return f(ctx, events)
 }
 
-// held is a store that keeps its first batch in hand until release is closed.
+// held is a store that keeps its first batch in flight until release is closed.
 func held(real consumer.Store) (store consumer.Store, inHand <-chan struct{}, release chan<- struct{}) {
 	taken, let := make(chan struct{}), make(chan struct{})
 	var once sync.Once
@@ -75,13 +74,13 @@ func TestConsumer_FailureThenSuccess(t *testing.T) {
 	flaky := storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
 		mu.Lock()
 		calls++
-		fail := calls%2 == 1 && failures < 3 // the first of two, so that a later batch succeeds after it
+		fail := calls%2 == 1 && failures < 3 // every other one, so that a later batch succeeds in between
 		if fail {
 			failures++
 		}
 		mu.Unlock()
 		if fail {
-			return tracking.Result{}, errors.New("a fault that passes")
+			return tracking.Result{}, errors.New("a transient fault")
 		}
 		return real.Apply(ctx, events)
 	})
@@ -101,8 +100,8 @@ func TestConsumer_FailureThenSuccess(t *testing.T) {
 	}
 }
 
-// A member dies after PostgreSQL has committed and before Kafka knows: the next
-// one gets the records again, and they come out as duplicates.
+// A member dies after PostgreSQL has committed and before Kafka knows: the next one
+// gets the records again, and they come out as duplicates.
 func TestI1_CrashBetweenDatabaseCommitAndOffsetCommit(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -116,7 +115,7 @@ func TestI1_CrashBetweenDatabaseCommitAndOffsetCommit(t *testing.T) {
 	s.until("the first member to apply everything", func() bool { return sum(t, "mailtally_events_applied_total", first) == 20 })
 	first.stop()
 	if n := s.uncommitted(); n != 20 {
-		t.Fatalf("%d records are uncommitted, want all 20: the test does not test", n)
+		t.Fatalf("%d records are uncommitted, want all 20: the test proves nothing", n)
 	}
 	fault.Remove()
 
@@ -129,8 +128,8 @@ func TestI1_CrashBetweenDatabaseCommitAndOffsetCommit(t *testing.T) {
 	}
 }
 
-// When an offset commit reaches Kafka, everything up to it is in PostgreSQL and
-// its dead letters are in their topic: never before.
+// When an offset commit reaches Kafka, everything up to it is in PostgreSQL, and its
+// dead letters are in their topic.
 func TestI6_CommitOrder(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -157,7 +156,7 @@ func TestI6_CommitOrder(t *testing.T) {
 		return nil, nil, false
 	})
 	m := s.start(&tracking.Store{Pool: s.pool}, func(o *consumer.Options) { o.MaxBatch = 7 })
-	email := uuid.New() // one partition, so that a commit's offset is a count
+	email := uuid.New() // one partition, so that a committed offset is a count
 	for n := range 100 {
 		r := webhook(email, tracking.Opened, n)
 		if n%10 == 3 {
@@ -175,8 +174,8 @@ func TestI6_CommitOrder(t *testing.T) {
 	s.reconciled(m)
 }
 
-// While dead letters are not acknowledged, their offsets are not committed, and
-// nothing is lost when they are at last.
+// While dead letters are not acknowledged, their offsets are not committed, and nothing
+// is lost once they are.
 func TestI4_DeadLettersBeforeCommit(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -185,7 +184,7 @@ func TestI4_DeadLettersBeforeCommit(t *testing.T) {
 	s.produce(webhook(uuid.New(), tracking.Opened, 1), bad)
 	m := s.start(&tracking.Store{Pool: s.pool})
 	s.until("a dead letter to be refused", func() bool { return strings.Contains(m.logs.String(), "dead letter") })
-	// The other record may be committed, if its partition was worked off first.
+	// The other record may be committed, if its partition was finished first.
 	if at := s.broker.Cluster.GroupInfo(group).Commits[topic][bad.Partition]; at.Offset > bad.Offset {
 		t.Errorf("committed up to offset %d without the dead letter of offset %d", at.Offset, bad.Offset)
 	}
@@ -198,8 +197,8 @@ func TestI4_DeadLettersBeforeCommit(t *testing.T) {
 	}
 }
 
-// A second member joins while the first has a batch in hand: the group waits for
-// it, and nothing is applied twice.
+// A second member joins while the first has a batch in flight: the group waits for it,
+// and nothing is applied twice.
 func TestI6_RebalanceWaitsForTheBatchInHand(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -226,7 +225,7 @@ func TestI6_RebalanceWaitsForTheBatchInHand(t *testing.T) {
 	// The first answer tells the member that the group wants to rebalance.
 	s.until("twenty heartbeats of the first member", func() bool { return heartbeats.Hits() >= 20 })
 	if rejoins.Hits() > 0 || sum(t, "mailtally_events_consumed_total", second) > 0 {
-		t.Error("the group was rebalanced while a batch was in hand")
+		t.Error("the group was rebalanced while a batch was in flight")
 	}
 	close(release)
 	s.joined(2)
@@ -241,11 +240,11 @@ func TestI6_RebalanceWaitsForTheBatchInHand(t *testing.T) {
 		t.Errorf("%d events were consumed twice, though every batch was committed before its partition moved", n)
 	}
 	if n := sum(t, "mailtally_events_consumed_total", second); n == 0 {
-		t.Error("the second member took over nothing")
+		t.Error("the second member took nothing over")
 	}
 }
 
-// Stopping finishes the batch in hand, commits it and leaves the group.
+// Stopping finishes the batch in flight, commits it and leaves the group.
 func TestConsumer_StopFinishesTheBatchInHand(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -262,7 +261,7 @@ func TestConsumer_StopFinishesTheBatchInHand(t *testing.T) {
 	}()
 	select {
 	case <-stopped:
-		t.Error("stopped while a batch was in hand")
+		t.Error("stopped while a batch was in flight")
 	default:
 	}
 	close(release)

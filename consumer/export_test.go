@@ -2,10 +2,11 @@ package consumer
 
 import "context"
 
-// MeasureLag asks for the lag now, for tests that cannot wait for the next time.
+// MeasureLag measures the lag now, for tests that cannot wait for the next interval.
 func (c *Consumer) MeasureLag(ctx context.Context) { c.measureLag(ctx) }
 
-// FoundLost is how many records the member has found lost and not counted yet.
+// FoundLost is the number of records that the member has found lost and not counted
+// yet.
 func (c *Consumer) FoundLost() (records int64) {
 	c.positions.mu.Lock()
 	defer c.positions.mu.Unlock()
@@ -17,17 +18,17 @@ func (c *Consumer) FoundLost() (records int64) {
 	return records
 }
 
-// LoseOne makes away with an event that waits for its writer, if there is one.
+// LoseOne loses an event that waits for its writer, if there is one.
 func (c *Consumer) LoseOne() (lost bool) {
 	return c.inject(func(items []item) []item { return items[:len(items)-1] })
 }
 
-// DoubleOne has a writer take an event that waits for it twice, if there is one.
+// DoubleOne duplicates an event that waits for its writer, if there is one.
 func (c *Consumer) DoubleOne() (doubled bool) {
 	return c.inject(func(items []item) []item { return append(items, items[len(items)-1]) })
 }
 
-// inject changes the share that a writer would take next, if one waits.
+// inject changes the share that a writer would take next, if one is waiting.
 func (c *Consumer) inject(defect func([]item) []item) bool {
 	for _, w := range c.writers {
 		w.mu.Lock()

@@ -6,8 +6,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// However webhooks are compressed, and however many brokers they come from, what is
-// asked for comes to no more than fetchAhead.
+// However compressible webhooks are, and however many brokers they come from, what is
+// requested unpacks to no more than fetchAhead.
 func TestFetchSize(t *testing.T) {
 	t.Parallel()
 	client, err := kgo.NewClient()
@@ -25,7 +25,7 @@ func TestFetchSize(t *testing.T) {
 				t.Errorf("%d:1 from %d brokers: %d bytes a fetch, %d of a partition: %d MiB unpacked", ratio, broker+1, all, partition, ahead>>20)
 			}
 		}
-		// What is new is not believed to stay, and what is gone is forgotten.
+		// A new ratio takes effect at once; an old one is forgotten slowly.
 		f.OnFetchBatchRead(kgo.BrokerMetadata{}, "t", 0, kgo.FetchBatchMetrics{NumRecords: 1, UncompressedBytes: 99_600, CompressedBytes: 1_000})
 		least, _ := f.bytes()
 		for range 100 { // live traffic, a record at a time, is no reason to expect as little of a backlog

@@ -15,7 +15,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// produceGzip writes a batch that says that it holds one record, in compressed.
+// produceGzip writes a batch that claims to hold one record, with compressed as its
+// data.
 func (s *system) produceGzip(partition int32, compressed []byte) (offset int64) {
 	s.t.Helper()
 	now := time.Now().UnixMilli()
@@ -24,7 +25,7 @@ func (s *system) produceGzip(partition int32, compressed []byte) (offset int64) 
 		FirstTimestamp: now, MaxTimestamp: now, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,
 		NumRecords: 1, Records: compressed,
 	}
-	const checked = 21 // what the checksum covers begins here
+	const checked = 21 // where the checksummed part begins
 	batch.CRC = int32(crc32.Checksum(batch.AppendTo(nil)[checked:], crc32.MakeTable(crc32.Castagnoli)))
 	request := kmsg.NewPtrProduceRequest()
 	request.Acks, request.TimeoutMillis = -1, 10_000
@@ -55,7 +56,7 @@ func (s *system) elsewhere(partition int32, n int) {
 	}
 }
 
-// A batch that nobody can read holds up its own partition, not the member; and not for
+// A batch that nobody can read holds up its own partition, not the member, and no
 // longer than it is there.
 func TestFetch_CorruptBatchHoldsUpItsPartition(t *testing.T) {
 	t.Parallel()
@@ -68,7 +69,7 @@ func TestFetch_CorruptBatchHoldsUpItsPartition(t *testing.T) {
 	s.opens(email, 1, 1)
 	s.until("the member to try twice", func() bool { return strings.Count(m.logs.String(), "partition pausing") >= 2 })
 	before := sum(t, "mailtally_events_applied_total", m)
-	for n := range 20 { // one after the other: each would wait for a member that pauses
+	for n := range 20 { // one after the other: each would wait for a paused member
 		s.elsewhere(p, 1)
 		s.until("the others to be applied", func() bool { return sum(t, "mailtally_events_applied_total", m) > before+n })
 	}
@@ -87,8 +88,8 @@ func TestFetch_CorruptBatchHoldsUpItsPartition(t *testing.T) {
 	}
 }
 
-// A batch that unpacks to more than a member takes is told of, and stops its partition
-// alone.
+// A batch that unpacks to more than a member accepts is logged, and stops only its
+// partition.
 func TestFetch_BatchUnpacksToTooMuch(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -106,7 +107,7 @@ func TestFetch_BatchUnpacksToTooMuch(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.produceGzip(p, packed.Bytes())
-	s.until("the member to tell", func() bool { return strings.Contains(m.logs.String(), "partition stands still") })
+	s.until("the member to report it", func() bool { return strings.Contains(m.logs.String(), "partition stuck") })
 	before := sum(t, "mailtally_events_applied_total", m)
 	s.elsewhere(p, 1)
 	s.until("the others to be applied", func() bool { return sum(t, "mailtally_events_applied_total", m) > before })

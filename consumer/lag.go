@@ -49,7 +49,7 @@ func newLags(topic string) lags {
 	return lags{
 		topic: topic,
 		desc: prometheus.NewDesc("mailtally_consumer_lag",
-			"Records of a partition that the group has not committed yet, those that retention has removed apart. It is shown by the member that owns the partition; there is none while Kafka does not answer it.",
+			"Records of a partition that the group has not committed yet, without those that retention has removed. Only the member that owns the partition shows it. There is no value while Kafka does not answer.",
 			[]string{"topic", "partition"}, nil),
 		added: make(chan struct{}, 1),
 		of:    make(map[int32]lag),

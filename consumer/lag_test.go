@@ -20,7 +20,7 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// lags are a member's, by partition.
+// lags gives a member's lags, by partition.
 func lags(t *testing.T, m *member) map[string]int {
 	t.Helper()
 	by := make(map[string]int)
@@ -33,8 +33,8 @@ func lags(t *testing.T, m *member) map[string]int {
 	return by
 }
 
-// hasLag fails unless the member shows this lag over all of its partitions, now that
-// it has asked.
+// hasLag fails unless the member, measuring now, shows this lag over all its
+// partitions.
 func (m *member) hasLag(s *system, want int) {
 	s.t.Helper()
 	m.MeasureLag(s.ctx)
@@ -43,8 +43,8 @@ func (m *member) hasLag(s *system, want int) {
 	}
 }
 
-// The lag is the records behind the committed offset, also after retention has
-// removed some of them, and not those that are gone.
+// The lag is the records after the committed offset, even after retention has removed
+// some of them, and without those.
 func TestConsumer_LagAfterRetention(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -70,8 +70,8 @@ func TestConsumer_LagAfterRetention(t *testing.T) {
 	m.stop()
 }
 
-// A committed offset behind the end, as of a topic that was made anew, has the group
-// begin with the oldest record: all there are lag.
+// If the committed offset is beyond the end, as after a topic was recreated, the group
+// starts at the oldest record: all records are lag.
 func TestConsumer_LagOfAShorterTopic(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -94,13 +94,13 @@ func TestConsumer_LagOfAShorterTopic(t *testing.T) {
 	m.stop()
 }
 
-// Each partition's lag is shown by the member that owns it, and by no other: over
-// the group it counts once, before, after and after the next rebalance.
+// Each partition's lag is shown by the member that owns it, and by no other: over the
+// group it counts once, before, during and after a rebalance.
 func TestConsumer_LagMovesWithThePartition(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	pool, proxy := s.proxied()
-	proxy.Away(true) // so that it stays as it is
+	proxy.Away(true) // so that the lag does not change
 	want := make(map[string]int)
 	for n := range 50 {
 		r := webhook(uuid.New(), tracking.Opened, n)
@@ -108,7 +108,7 @@ func TestConsumer_LagMovesWithThePartition(t *testing.T) {
 		want[fmt.Sprint(r.Partition)]++
 	}
 	if len(want) != partitions {
-		t.Fatalf("records in %d partitions: the test does not test", len(want))
+		t.Fatalf("records in %d partitions: the test proves nothing", len(want))
 	}
 	first := s.start(&tracking.Store{Pool: pool})
 	s.until("the first member to show all", func() bool { return maps.Equal(lags(t, first), want) })
@@ -130,8 +130,8 @@ func TestConsumer_LagMovesWithThePartition(t *testing.T) {
 	second.stop()
 }
 
-// While Kafka does not tell the lag there is none, rather than the last one for
-// ever; when it does again, there is.
+// While Kafka does not answer there is no lag, instead of the last one forever; once it
+// answers, there is.
 func TestConsumer_LagWhileKafkaDoesNotTell(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -149,7 +149,7 @@ func TestConsumer_LagWhileKafkaDoesNotTell(t *testing.T) {
 	m.stop()
 }
 
-// One broker of several does not answer: the lag of the others' partitions is there
+// One of several brokers does not answer: the lag of the others' partitions is shown
 // all the same.
 func TestConsumer_LagWhileABrokerDoesNotTell(t *testing.T) {
 	t.Parallel()
@@ -157,7 +157,7 @@ func TestConsumer_LagWhileABrokerDoesNotTell(t *testing.T) {
 	pool, proxy := s.proxied()
 	m := s.start(&tracking.Store{Pool: pool}, impatient)
 	s.joined(1)
-	owned := make(map[string]bool) // by the broker that will not answer
+	owned := make(map[string]bool) // by the broker that does not answer
 	var silent int32
 	for p := range int32(partitions) {
 		leader := s.broker.Cluster.LeaderFor(topic, p)
@@ -179,20 +179,20 @@ func TestConsumer_LagWhileABrokerDoesNotTell(t *testing.T) {
 	}
 	maps.DeleteFunc(want, func(p string, _ int) bool { return owned[p] })
 	if len(want) == 0 || len(want) == partitions {
-		t.Fatalf("the other brokers have %d partitions: the test does not test", len(want))
+		t.Fatalf("the other brokers have %d partitions: the test proves nothing", len(want))
 	}
 	s.until("the lag of the others", func() bool { return maps.Equal(lags(t, m), want) })
 	proxy.Away(false)
 	m.stop()
 }
 
-// Nobody reads what the member logs: a scrape is answered all the same.
+// Nobody reads the member's log: a scrape is answered all the same.
 func TestConsumer_ScrapeWhileLogsAreStuck(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
 	read, write := io.Pipe()
 	m := s.start(&tracking.Store{Pool: s.pool}, func(o *consumer.Options) { o.Logger = slog.New(slog.NewTextHandler(write, nil)) })
-	if _, err := read.Read(make([]byte, 1)); err != nil { // and no more of "partitions assigned"
+	if _, err := read.Read(make([]byte, 1)); err != nil { // and no more: "partitions assigned" blocks
 		t.Fatal(err)
 	}
 	var err error
@@ -204,7 +204,7 @@ func TestConsumer_ScrapeWhileLogsAreStuck(t *testing.T) {
 	select {
 	case err = <-scraped:
 	case <-time.After(patience):
-		err = errors.New("the scrape waits for whoever reads the log")
+		err = errors.New("the scrape waits for the log's reader")
 	}
 	go io.Copy(io.Discard, read)
 	if err != nil {
@@ -214,8 +214,8 @@ func TestConsumer_ScrapeWhileLogsAreStuck(t *testing.T) {
 	write.Close()
 }
 
-// A member whose topic was never made says so: it has no partition, no lag and no
-// error else.
+// A member whose topic was never created says so: it has no partition, no lag and no
+// other error.
 func TestConsumer_TopicDoesNotExist(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

@@ -20,10 +20,10 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// lostLines are the losses that a member logged, without the words.
+// lostLines gives the losses that a member logged, without the message.
 func lostLines(m *member) []string { return lines(m, "records lost") }
 
-// loggedLost is how many records these lines have.
+// loggedLost is the number of records in these lines.
 func loggedLost(t *testing.T, members ...*member) (records int) {
 	t.Helper()
 	for _, m := range members {
@@ -39,7 +39,7 @@ func loggedLost(t *testing.T, members ...*member) (records int) {
 	return records
 }
 
-// lines are those of a member with that message, without the words.
+// lines gives a member's lines with that message, without the message.
 func lines(m *member, message string) []string {
 	var found []string
 	for line := range strings.Lines(m.logs.String()) {
@@ -50,8 +50,8 @@ func lines(m *member, message string) []string {
 	return found
 }
 
-// impatient has a member ask again soon, where the broker waits for records before
-// it tells that others are gone.
+// impatient makes a member fetch again soon, where the broker would wait for records
+// before it reports that others are gone.
 func impatient(o *consumer.Options) {
 	o.Kafka = append(o.Kafka, kgo.FetchMaxWait(100*time.Millisecond), kgo.MetadataMinAge(50*time.Millisecond))
 }
@@ -75,7 +75,7 @@ func (s *system) remove(partition int32, before int64) {
 	}
 }
 
-// consumes has a member consume and commit all that there is, and stop.
+// consumes has a member consume and commit everything, and stop.
 func (s *system) consumes() *member {
 	s.t.Helper()
 	m := s.start(&tracking.Store{Pool: s.pool}, impatient)
@@ -84,8 +84,8 @@ func (s *system) consumes() *member {
 	return m
 }
 
-// Retention removes what the group had not consumed, while the group was away: it
-// is counted once and told once, and the member after the next has nothing to tell.
+// Retention removes records while the group was away: the loss is counted and logged
+// once, and the next member finds none.
 func TestLost_WhileTheGroupIsAway(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -104,11 +104,11 @@ func TestLost_WhileTheGroupIsAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	retention("1") // all of it
+	retention("1") // everything
 	s.broker.Cluster.ApplyRetention()
 	retention("-1")
 	if start := s.broker.Cluster.PartitionInfo(topic, p).LogStartOffset; start != 12 {
-		t.Fatalf("the partition begins at %d, want 12: the test does not test", start)
+		t.Fatalf("the partition begins at %d, want 12: the test proves nothing", start)
 	}
 	s.opens(email, 12, 3)
 
@@ -129,8 +129,8 @@ func TestLost_WhileTheGroupIsAway(t *testing.T) {
 	}
 }
 
-// Retention overtakes a member that waits for its database, twice, and a batch that
-// is tried again and again in between: each record is lost once.
+// Retention overtakes a member that waits for its database, twice, and a batch that is
+// retried in between: each record is lost once.
 func TestLost_WhileAMemberWaits(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -139,13 +139,13 @@ func TestLost_WhileAMemberWaits(t *testing.T) {
 	email := uuid.New()
 	p := s.opens(email, 0, 10)
 	m := s.start(&tracking.Store{Pool: pool}, impatient)
-	s.until("a try", func() bool { return sum(t, "mailtally_apply_retries_total", m) >= 1 })
+	s.until("an attempt", func() bool { return sum(t, "mailtally_apply_retries_total", m) >= 1 })
 	for _, before := range []int64{4, 6} {
 		s.remove(p, before)
 		s.until("the loss to be found", func() bool { return m.FoundLost() == before })
 	}
 	if n := sum(t, "mailtally_records_lost_total", m); n != 0 || len(lostLines(m)) != 0 {
-		t.Errorf("%d counted and %q logged before the group has committed anything behind them", n, lostLines(m))
+		t.Errorf("%d counted and %q logged before the group has committed anything above them", n, lostLines(m))
 	}
 	proxy.Away(false)
 	s.committed()
@@ -156,7 +156,7 @@ func TestLost_WhileAMemberWaits(t *testing.T) {
 	}
 }
 
-// unseen gives a function that does something while no fetch is under way.
+// unseen gives a function that does something while no fetch is in flight.
 func (s *system) unseen() func(do func()) {
 	var away atomic.Bool
 	refused := make(chan struct{}, 1)
@@ -183,7 +183,7 @@ func (s *system) unseen() func(do func()) {
 	}
 }
 
-// Records are removed behind a batch in hand, which then is to be fetched again from
+// Records are removed after a batch in flight, which then has to be fetched again from
 // its start and is removed too: those in the middle are lost once, not twice.
 func TestLost_BehindABatchThatIsFetchedAgain(t *testing.T) {
 	t.Parallel()
@@ -199,7 +199,7 @@ func TestLost_BehindABatchThatIsFetchedAgain(t *testing.T) {
 			<-release
 		})
 		if fail {
-			return tracking.Result{}, errors.New("a fault that passes")
+			return tracking.Result{}, errors.New("a transient fault")
 		}
 		return real.Apply(ctx, events)
 	}), impatient)
@@ -226,8 +226,8 @@ func TestLost_BehindABatchThatIsFetchedAgain(t *testing.T) {
 	}
 }
 
-// The group commits what is before a loss, not what is behind it: that is not the
-// moment to count, since the member that takes over finds it too.
+// The group commits what is before a loss, but nothing after it: the loss must not be
+// counted yet, since the member that takes over finds it too.
 func TestLost_NotCountedBeforeItIsPassed(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -256,7 +256,7 @@ func TestLost_NotCountedBeforeItIsPassed(t *testing.T) {
 	close(fail)
 	s.until("the failure behind it", func() bool { return sum(t, "mailtally_apply_retries_total", first) > 0 })
 	if n := sum(t, "mailtally_records_lost_total", first); n != 0 {
-		t.Errorf("%d counted before the group has committed anything behind them", n)
+		t.Errorf("%d counted before the group has committed anything above them", n)
 	}
 	second := s.start(real, impatient)
 	first.stop()
@@ -268,8 +268,8 @@ func TestLost_NotCountedBeforeItIsPassed(t *testing.T) {
 	}
 }
 
-// A member finds a loss and cannot commit behind it; the one that takes over finds
-// it too, and counts it: over the group it is counted once.
+// A member finds a loss and cannot commit an offset above it. The one that takes over
+// finds it too, and counts it: over the group it is counted once.
 func TestLost_CountedOnceOverARebalance(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -283,7 +283,7 @@ func TestLost_CountedOnceOverARebalance(t *testing.T) {
 	proxy.Away(true)
 	first := s.start(&tracking.Store{Pool: pool}, impatient)
 	s.until("the loss to be found", func() bool { return first.FoundLost() == 6 })
-	s.until("a try", func() bool { return sum(t, "mailtally_apply_retries_total", first) >= 1 })
+	s.until("an attempt", func() bool { return sum(t, "mailtally_apply_retries_total", first) >= 1 })
 	second := s.start(&tracking.Store{Pool: s.pool}, impatient)
 	first.stop()
 	s.committed()
@@ -297,8 +297,8 @@ func TestLost_CountedOnceOverARebalance(t *testing.T) {
 	}
 }
 
-// What was gone before a group came for the first time is not the group's loss. But
-// a group whose offsets have expired looks the same, so it is said once.
+// Records removed before a group's first start are not its loss. But a group whose
+// offsets have expired looks the same, so there is one warning.
 func TestLost_NothingByAGroupThatIsNew(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -319,9 +319,9 @@ func TestLost_NothingByAGroupThatIsNew(t *testing.T) {
 	}
 }
 
-// The group's offsets have expired, and retention has removed what it had not
-// consumed: nobody can count that, so each partition says that it may be so. Where
-// nothing was removed nothing is said.
+// The group's offsets have expired, and retention has removed records that it had not
+// consumed: that cannot be counted, so each partition warns. Without a removal there is
+// no warning.
 func TestLost_OffsetsExpired(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -333,7 +333,7 @@ func TestLost_OffsetsExpired(t *testing.T) {
 	}
 	first := s.consumes()
 	if said := lines(first, "no committed offset"); len(said) != 0 {
-		t.Errorf("a group that is new to a topic which has everything logged %q", said)
+		t.Errorf("a new group on a complete topic logged %q", said)
 	}
 	s.opens(email, 5, 7)
 	s.remove(p, 9)
@@ -346,11 +346,11 @@ func TestLost_OffsetsExpired(t *testing.T) {
 		t.Errorf("logged %q, want %q", got, want)
 	}
 	if n := sum(t, "mailtally_records_lost_total", second); n != 0 {
-		t.Errorf("%d records lost, which nobody can count", n)
+		t.Errorf("%d records counted as lost, which cannot be known", n)
 	}
 }
 
-// The marks of transactions have offsets and are no records.
+// Transaction markers have offsets and are not records.
 func TestLost_NothingByTransactions(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -378,7 +378,7 @@ func TestLost_NothingByTransactions(t *testing.T) {
 	s.opens(email, 4, 1)
 	s.until("all to be consumed", func() bool { return sum(t, "mailtally_events_consumed_total", m) == 5 })
 	if end := s.broker.Cluster.PartitionInfo(topic, p).HighWatermark; end != 8 {
-		t.Fatalf("the partition ends at %d, want 8: the test does not test", end)
+		t.Fatalf("the partition ends at %d, want 8: the test proves nothing", end)
 	}
 	s.committed()
 	m.stop()

@@ -32,8 +32,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A leave that the client goes on with in the background has been seen to stay,
-	// seldom and only while the machine compiled beside it. It holds nothing but
+	// A LeaveGroup that the client finishes in the background has been seen to outlive
+	// the test, rarely, and only while the machine was compiling. It holds nothing but
 	// itself: by then the client is closed, and its process ends.
 	os.Exit(testpg.Run(m, goleak.IgnoreAnyFunction("github.com/twmb/franz-go/pkg/kgo.(*Client).LeaveGroupContext.func1")))
 }
@@ -43,11 +43,11 @@ const (
 	deadLetter = "email-events.dead-letter"
 	group      = "mailtally"
 	partitions = 4
-	patience   = time.Minute // for what has to happen; never waited for in full
+	patience   = time.Minute // bounds waits for what must happen; never waited out
 )
 
-// system is a broker with the topics, a database with the schema, and a client
-// that plays the producer.
+// system is a broker with the topics, a database with the schema, and a client that
+// plays the producer.
 type system struct {
 	t      *testing.T
 	ctx    context.Context
@@ -117,7 +117,7 @@ type member struct {
 	*consumer.Consumer
 	reg  *prometheus.Registry
 	logs *logs
-	stop func() // as SIGTERM does; waits for the end
+	stop func() // stops it as SIGTERM does, and waits
 }
 
 // start runs a member on store until the test ends or it is stopped.
@@ -146,7 +146,7 @@ func (s *system) start(store consumer.Store, change ...func(*consumer.Options)) 
 	return m
 }
 
-// logs is what a member logged.
+// logs is a member's log.
 type logs struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -190,7 +190,7 @@ func (s *system) produce(records ...*kgo.Record) {
 	}
 }
 
-// until waits for a state that nothing signals.
+// until polls for a state that gives no signal.
 func (s *system) until(what string, reached func() bool) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
@@ -198,7 +198,7 @@ func (s *system) until(what string, reached func() bool) {
 	for !reached() {
 		select {
 		case <-ctx.Done():
-			s.t.Fatalf("waited in vain for %s", what)
+			s.t.Fatalf("timed out waiting for %s", what)
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -237,12 +237,12 @@ func (s *system) joined(n int) *kfake.GroupInfo {
 		return g != nil && len(g.Members) == n && (n == 0 || g.State == "Stable" && g.NumAssigned() == partitions)
 	})
 	if err != nil {
-		s.t.Fatalf("waited in vain for a group of %d members: %+v", n, info)
+		s.t.Fatalf("timed out waiting for a group of %d members: %+v", n, info)
 	}
 	return info
 }
 
-// deadLetters are all there are.
+// deadLetters gives all dead letters.
 func (s *system) deadLetters() []*kgo.Record {
 	s.t.Helper()
 	ends, err := s.admin.ListEndOffsets(s.ctx, deadLetter)
@@ -276,7 +276,7 @@ func header(r *kgo.Record, key string) string {
 	return ""
 }
 
-// sum adds up a metric's series over members, however many there were.
+// sum sums a metric's series over members, stopped ones included.
 func sum(t *testing.T, name string, members ...*member) int {
 	t.Helper()
 	total := 0.0
@@ -296,7 +296,7 @@ func sum(t *testing.T, name string, members ...*member) int {
 	return int(total)
 }
 
-// unreconciled is how many events were consumed of which nothing more is known.
+// unreconciled is how many consumed events are not accounted for.
 func unreconciled(t *testing.T, members ...*member) (n int) {
 	t.Helper()
 	for _, m := range members {
@@ -341,7 +341,7 @@ func label(series *dto.Metric, name string) string {
 	return ""
 }
 
-// number is the answer to a query for one number.
+// number runs a query for a single number.
 func (s *system) number(sql string, args ...any) (n int) {
 	s.t.Helper()
 	if err := s.pool.QueryRow(s.ctx, sql, args...).Scan(&n); err != nil {
@@ -351,18 +351,18 @@ func (s *system) number(sql string, args ...any) (n int) {
 }
 
 // reconciled fails unless consumed = applied + duplicate + dropped + refetched + in
-// flight and the tally and its history hold what was applied.
+// flight, and the tally and its history contain what was applied.
 func (s *system) reconciled(members ...*member) {
 	s.t.Helper()
 	if n := unreconciled(s.t, members...); n != 0 {
-		s.t.Errorf("%d more consumed than there is known of", n)
+		s.t.Errorf("%d consumed events are not accounted for", n)
 	}
 	applied := sum(s.t, "mailtally_events_applied_total", members...)
 	if n := s.number("SELECT count(*) FROM mailtally.email_event"); n != applied {
 		s.t.Errorf("%d events were applied, the history has %d", applied, n)
 	}
 	if n := s.number("SELECT coalesce(sum(open_count + click_count), 0) FROM mailtally.email"); n != s.number("SELECT count(*) FROM mailtally.email_event WHERE type IN ('opened', 'clicked')") {
-		s.t.Errorf("the tally counts %d opens and clicks, the history has others", n)
+		s.t.Errorf("the tally counts %d opens and clicks, the history has a different number", n)
 	}
 	for name, column := range map[string]string{"mailtally_first_opens_total": "opened_at", "mailtally_first_clicks_total": "clicked_at"} {
 		if got, want := sum(s.t, name, members...), s.number("SELECT count("+column+") FROM mailtally.email"); got != want {
@@ -371,8 +371,8 @@ func (s *system) reconciled(members ...*member) {
 	}
 }
 
-// cutKafka has the broker close the connection of each client's next fetch,
-// produce, heartbeat and commit.
+// cutKafka has the broker close the connection of each client's next fetch, produce,
+// heartbeat and commit.
 func (s *system) cutKafka() {
 	for _, key := range []kmsg.Key{kmsg.Fetch, kmsg.Produce, kmsg.Heartbeat, kmsg.OffsetCommit} {
 		s.broker.Cluster.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {

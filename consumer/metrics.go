@@ -51,17 +51,17 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		lost: with.NewCounter(prometheus.CounterOpts{
 			Name: "mailtally_records_lost_total",
-			Help: "Records that Kafka's retention removed before the group had consumed them: those webhooks are counted nowhere. It should be 0 for ever; the log has topic, partition and offsets. Of a group whose committed offsets have expired it cannot be told, and is 0: the log warns of no committed offset.",
+			Help: "Records that Kafka's retention removed before the group had consumed them: those webhooks are counted nowhere. It should stay 0; the log has topic, partition and offsets. If the group's committed offsets have expired, the loss cannot be known and stays 0: the log warns of no committed offset.",
 		}),
 		applyDuration: histogram("mailtally_apply_duration_seconds",
 			"Time PostgreSQL took to apply and commit a batch. A batch that failed is in mailtally_apply_retries_total instead.", applyBuckets),
 		batchEvents: histogram("mailtally_apply_batch_events",
-			"Events in a committed batch. Batches grow by themselves with the load and with a slow database.", batchBuckets),
+			"Events in a committed batch. Batches grow with the load, and when the database is slow.", batchBuckets),
 		delay: histogram("mailtally_event_delay_seconds",
-			"Time from a webhook's receipt by a producer to the commit of its event. While nothing is committed nothing is observed: look at mailtally_consumer_lag then.", delayBuckets),
+			"Time from a webhook's receipt by a producer to the commit of its event. While nothing is committed, nothing is observed: look at mailtally_consumer_lag instead.", delayBuckets),
 		retries: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "mailtally_apply_retries_total",
-			Help: "Batches that were not applied and are tried again, by reason. Nothing is lost by it, but the events wait.",
+			Help: "Batches that failed and are retried, by reason. Nothing is lost, but their events wait.",
 		}, []string{"reason"}),
 	}
 	for _, reason := range append(tracking.RetryReasons(), retryDeadLetter) {

@@ -27,7 +27,7 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// counted are a metric's series that are not 0, by the values of its labels.
+// counted gives a metric's series that are not 0, by the values of its labels.
 func counted(t *testing.T, m *member, name string) map[string]int {
 	t.Helper()
 	by := make(map[string]int)
@@ -48,7 +48,7 @@ func histogram(t *testing.T, m *member, name string) *dto.Histogram {
 	return gather(t, m, name).GetMetric()[0].GetHistogram()
 }
 
-// A member that has met neither Kafka nor PostgreSQL has all its series, and at 0.
+// A member that has reached neither Kafka nor PostgreSQL has all its series, at 0.
 func TestMetrics_ExistFromTheStart(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewPedanticRegistry()
@@ -77,7 +77,7 @@ func TestMetrics_ExistFromTheStart(t *testing.T) {
 		"mailtally_records_lost_total":     1,
 		"mailtally_apply_duration_seconds": 1,
 		"mailtally_apply_batch_events":     1,
-		"mailtally_apply_retries_total":    len(tracking.RetryReasons()) + 1, // and dead_letter
+		"mailtally_apply_retries_total":    len(tracking.RetryReasons()) + 1, // plus dead_letter
 		"mailtally_event_delay_seconds":    1,
 		"mailtally_consumer_lag":           0, // it owns nothing
 	}
@@ -91,7 +91,7 @@ func TestMetrics_ExistFromTheStart(t *testing.T) {
 				t.Errorf("%s begins with %v", family.GetName(), n)
 			}
 			if family.GetType() == dto.MetricType_COUNTER && series.GetCounter().GetCreatedTimestamp() == nil {
-				t.Errorf("%s does not say since when", family.GetName())
+				t.Errorf("%s has no creation time", family.GetName())
 			}
 		}
 	}
@@ -106,7 +106,7 @@ func TestMetrics_ExistFromTheStart(t *testing.T) {
 }
 
 // In every single scrape consumed = applied + duplicate + dropped + refetched + in
-// flight, whatever goes on meanwhile: small batches by several writers, repeats, dead
+// flight, whatever happens meanwhile: small batches by several writers, repeats, dead
 // letters, failures.
 func TestMetrics_EveryScrapeAddsUp(t *testing.T) {
 	t.Parallel()
@@ -133,7 +133,7 @@ func TestMetrics_EveryScrapeAddsUp(t *testing.T) {
 	var calls atomic.Int32
 	m := s.start(storeFunc(func(ctx context.Context, events []tracking.Event) (tracking.Result, error) {
 		if n := calls.Add(1); n == 10 || n == 20 {
-			return tracking.Result{}, errors.New("a fault that passes")
+			return tracking.Result{}, errors.New("a transient fault")
 		}
 		return real.Apply(ctx, events)
 	}), func(o *consumer.Options) { o.MaxBatch = 20 })
@@ -168,7 +168,7 @@ func TestMetrics_EveryScrapeAddsUp(t *testing.T) {
 	m.stop()
 	s.reconciled(m)
 	if moving < 50 || inFlight == 0 || sum(t, "mailtally_events_refetched_total", m) == 0 {
-		t.Errorf("%d scrapes while the numbers moved, %d with events in flight, %d refetched: the test does not test",
+		t.Errorf("%d scrapes while the numbers moved, %d with events in flight, %d refetched: the test proves nothing",
 			moving, inFlight, sum(t, "mailtally_events_refetched_total", m))
 	}
 }
@@ -225,7 +225,7 @@ func TestMetrics_ByTypeAndReason(t *testing.T) {
 		wantDropped[key] = 1
 		consumed[strings.Fields(key)[1]]++
 	}
-	consumed["clicked"]++ // the poison, once more for its dead letter
+	consumed["clicked"]++ // the poison is consumed again for its dead letter
 	for _, counts := range []map[string]int{applied, duplicate} {
 		for typ, n := range counts {
 			consumed[typ] += n
@@ -272,7 +272,7 @@ func TestMetrics_Histograms(t *testing.T) {
 			}
 		}
 	}
-	// They go in one request, so that they are one batch.
+	// They go in one request, so they are one batch.
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.broker.Addr()), kgo.ProducerLinger(time.Minute), kgo.ManualFlushing())
 	if err != nil {
 		t.Fatal(err)
@@ -308,8 +308,8 @@ func TestMetrics_Histograms(t *testing.T) {
 	}
 }
 
-// The bounds that alerts divide at are there, the median that was measured is not in
-// a histogram's first bucket, and native buckets stand beside the classic ones.
+// The bounds that alerts use exist, the measured median is not in a histogram's first
+// bucket, and there are native buckets beside the classic ones.
 func TestMetrics_Buckets(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -345,7 +345,7 @@ func TestMetrics_Buckets(t *testing.T) {
 	}
 }
 
-// Each reason to try again is counted as what it is.
+// Each reason for a retry is counted under its own label.
 func TestMetrics_Retries(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -361,7 +361,7 @@ func TestMetrics_Retries(t *testing.T) {
 		}
 		return real.Apply(ctx, events)
 	}))
-	for n := range faults { // one after the other, so that the pauses do not grow
+	for n := range faults { // one after the other, so that the backoff does not grow
 		next.Store(&faults[n])
 		s.produce(webhook(uuid.New(), tracking.Opened, n))
 		s.committed()
@@ -375,7 +375,7 @@ func TestMetrics_Retries(t *testing.T) {
 	s.reconciled(m)
 	got := counted(t, m, "mailtally_apply_retries_total")
 	if got["dead_letter"] > 1 {
-		got["dead_letter"] = 1 // it was tried for a while
+		got["dead_letter"] = 1 // it was retried for a while
 	}
 	want := map[string]int{"connection": 1, "timeout": 1, "conflict": 1, "resources": 1, "schema": 1, "other": 1, "dead_letter": 1}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
@@ -383,8 +383,8 @@ func TestMetrics_Retries(t *testing.T) {
 	}
 }
 
-// Whatever lies in the topic makes no series: 10,000 emails, types, providers,
-// reasons of others, all different.
+// Whatever is in the topic adds no series: 10,000 different emails, types, providers
+// and foreign reasons.
 func TestMetrics_HostileRecordsMakeNoSeries(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

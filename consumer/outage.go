@@ -16,7 +16,7 @@ type outage struct {
 	mu       sync.Mutex // held while logging, to keep the lines in order
 	began    time.Time
 	tries    int
-	answered time.Time // last
+	answered time.Time // when it last answered
 }
 
 // databaseFailed logs once that the database is lost. A conflict or an unexpected error

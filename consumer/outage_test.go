@@ -14,8 +14,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// The database goes away: the member waits, stays in its group, drops nothing
-// and commits nothing, and goes on by itself.
+// The database goes away: the member waits, stays in its group, drops and commits
+// nothing, and resumes by itself.
 func TestConsumer_DatabaseAway(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -55,8 +55,8 @@ func TestConsumer_DatabaseAway(t *testing.T) {
 	}
 }
 
-// One writer waits for a locked row until its time is over, while another commits:
-// the database is not lost by it. When nobody gets an answer it is, once.
+// One writer waits for a locked row until its timeout, while another commits: the
+// database is not lost. When nobody gets an answer it is, and that is logged once.
 func TestConsumer_OneStuckWriterIsNoOutage(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -87,10 +87,10 @@ func TestConsumer_OneStuckWriterIsNoOutage(t *testing.T) {
 	close(others)
 	s.committed()
 	if n := sum(t, "mailtally_apply_retries_total", m); n != 1 {
-		t.Fatalf("%d retries, want 1: the test does not test", n)
+		t.Fatalf("%d retries, want 1: the test proves nothing", n)
 	}
 	if strings.Contains(m.logs.String(), "database") {
-		t.Errorf("one writer that is stuck makes an outage: %s", m.logs)
+		t.Errorf("one stuck writer counts as an outage: %s", m.logs)
 	}
 	lost.Store(true)
 	s.produce(webhook(uuid.New(), tracking.Sent, enough))
@@ -104,8 +104,8 @@ func TestConsumer_OneStuckWriterIsNoOutage(t *testing.T) {
 	}
 }
 
-// A member that is stopped while the database is away ends in time, and what it
-// could not apply is there for the next one.
+// A member that is stopped while the database is away ends in time, and what it could
+// not apply is left for the next one.
 func TestConsumer_StopWhileDatabaseAway(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -113,7 +113,7 @@ func TestConsumer_StopWhileDatabaseAway(t *testing.T) {
 	proxy.Away(true)
 	m := s.start(&tracking.Store{Pool: pool})
 	s.produce(webhook(uuid.New(), tracking.Opened, 0))
-	s.until("a try", func() bool { return sum(t, "mailtally_apply_retries_total", m) >= 1 })
+	s.until("an attempt", func() bool { return sum(t, "mailtally_apply_retries_total", m) >= 1 })
 	m.stop()
 	s.joined(0)
 	if n := s.uncommitted(); n != 1 {
@@ -121,8 +121,8 @@ func TestConsumer_StopWhileDatabaseAway(t *testing.T) {
 	}
 }
 
-// Rows that the database refuses for good are found among the others and set
-// aside; the others are applied.
+// Rows that the database refuses for good are found among the others and dead-lettered;
+// the others are applied.
 func TestI4_PoisonIsIsolated(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -162,8 +162,8 @@ func TestI4_PoisonIsIsolated(t *testing.T) {
 	}
 }
 
-// A refused row that comes all alone, to a member that has let its record go, is
-// set aside like any other.
+// A refused row that comes alone, to a member that has not kept its record, is
+// dead-lettered like any other.
 func TestI4_LonePoisonIsIsolated(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -172,7 +172,7 @@ func TestI4_LonePoisonIsIsolated(t *testing.T) {
 	}
 	m := s.start(&tracking.Store{Pool: s.pool})
 	s.joined(1)
-	for n := range 2 { // the second one when the first is long done with
+	for n := range 2 { // the second one long after the first is done
 		s.produce(webhook(uuid.New(), tracking.Clicked, 2*n))
 		s.committed()
 		s.produce(webhook(uuid.New(), tracking.Opened, 2*n+1))
@@ -185,8 +185,8 @@ func TestI4_LonePoisonIsIsolated(t *testing.T) {
 	}
 }
 
-// A backlog of nothing but refused rows is worked off all the same, and so is one
-// that the database cannot apply in time as a whole.
+// A backlog of nothing but refused rows is processed all the same, and so is one that
+// the database cannot apply in time as a whole.
 func TestConsumer_MakesProgressOnHardBatches(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -218,8 +218,8 @@ func TestConsumer_MakesProgressOnHardBatches(t *testing.T) {
 	}
 }
 
-// What else may lie in the topic is set aside with its reason, as it was, and
-// the partition goes on.
+// Other things in the topic are dead-lettered with their reason, unchanged, and the
+// partition goes on.
 func TestI4_NothingSilentlyDropped(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

@@ -15,13 +15,13 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// overlapping has batches of a size that several writers share.
+// overlapping makes batches of a size that is split among several writers.
 func overlapping(o *consumer.Options) {
 	o.MaxBatch = 2_500
 	o.Writers = 3
 }
 
-// backlog produces n webhooks, of two events an email.
+// backlog produces n webhooks, two events per email.
 func (s *system) backlog(n int) []*kgo.Record {
 	s.t.Helper()
 	records := make([]*kgo.Record, n)
@@ -37,8 +37,8 @@ func (s *system) backlog(n int) []*kgo.Record {
 	return records
 }
 
-// With several batches in hand and writers that fail now and then, no offset is
-// committed while a record before it is not in PostgreSQL, whoever has it.
+// With several batches in flight and writers that fail now and then, no offset is
+// committed while a record before it is not in PostgreSQL, whichever writer has it.
 func TestI6_CommitOrderOfOverlappingBatches(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -47,7 +47,7 @@ func TestI6_CommitOrderOfOverlappingBatches(t *testing.T) {
 	var mu sync.Mutex
 	applied := make(map[string]bool) // event ids
 	violations, commits, calls := 0, 0, 0
-	running, overlaps := 0, 0 // transactions that go on, and commits meanwhile
+	running, overlaps := 0, 0 // transactions in flight, and commits during one
 	first, produced, second, overlap := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
 	s.broker.Cluster.ControlKey(int16(kmsg.OffsetCommit), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		s.broker.Cluster.KeepControl()
@@ -76,7 +76,8 @@ func TestI6_CommitOrderOfOverlappingBatches(t *testing.T) {
 		running++
 		mu.Unlock()
 		defer func() { mu.Lock(); running--; mu.Unlock() }()
-		// The second transaction goes on until the first one's offset is committed.
+		// The second transaction stays in flight until the first one's offset is
+		// committed.
 		switch {
 		case call == 1:
 			close(first)
@@ -86,7 +87,7 @@ func TestI6_CommitOrderOfOverlappingBatches(t *testing.T) {
 			close(second)
 			<-overlap
 		case call%6 == 0:
-			return tracking.Result{}, errors.New("a fault that passes")
+			return tracking.Result{}, errors.New("a transient fault")
 		}
 		result, err := real.Apply(ctx, events)
 		if err == nil {
@@ -117,8 +118,8 @@ func TestI6_CommitOrderOfOverlappingBatches(t *testing.T) {
 	}
 }
 
-// Members join and leave while a backlog is worked off: each lets go of its
-// batches in order, so that nothing is consumed twice.
+// Members join and leave while a backlog is consumed: each gives up its batches in
+// order, so that nothing is consumed twice.
 func TestConsumer_MembersJoinAndLeaveDuringABacklog(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -135,7 +136,7 @@ func TestConsumer_MembersJoinAndLeaveDuringABacklog(t *testing.T) {
 	second := s.start(real, overlapping)
 	s.joined(2)
 	s.until("the second member to consume", func() bool {
-		// However fast the first one is, there is something left for the second.
+		// However fast the first one is, something is left for the second.
 		if s.uncommitted() < 10_000 {
 			records = append(records, s.backlog(10_000)...)
 		}
@@ -153,8 +154,8 @@ func TestConsumer_MembersJoinAndLeaveDuringABacklog(t *testing.T) {
 	}
 }
 
-// A transaction is bounded in bytes: webhooks of 200 KiB go by dozens, not by
-// thousands.
+// A transaction is bounded in bytes: webhooks of 200 KiB are applied by the dozen, not
+// by the thousand.
 func TestConsumer_LargeWebhooksGoInSmallTransactions(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

@@ -7,8 +7,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// A fetch brings records that are removed as it is answered: they are not lost. No
-// broker can be had to do that.
+// A fetch brings records that are removed while it is answered: they are not lost. No
+// broker can be made to do that.
 func TestPositions_RemovedAsTheyCome(t *testing.T) {
 	t.Parallel()
 	p := positions{of: map[int32]*position{3: {next: 5}}}

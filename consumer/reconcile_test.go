@@ -8,9 +8,9 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// An event that gets lost on its way to a writer, or is counted twice, makes consumed
-// differ from the sum of what became of it. (What dashboards and alerts make of such
-// numbers is in deploy/prometheus/tests/events.yml.)
+// If an event is lost on its way to a writer, or counted twice, consumed differs from
+// the sum of the outcomes. (What dashboards and alerts show then is tested in
+// deploy/prometheus/tests/events.yml.)
 func TestReconciliation_ShowsADefect(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -18,7 +18,7 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Kafka cuts every connection, and again: the member goes on when it can.
+// Kafka drops every connection, repeatedly: the member goes on as soon as it can.
 func TestConsumer_KafkaAway(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -39,8 +39,8 @@ func TestConsumer_KafkaAway(t *testing.T) {
 	}
 }
 
-// Offsets that Kafka did not take are committed again, without a record that makes
-// the member do so.
+// An offset commit that Kafka did not accept is repeated, without a new record to
+// trigger it.
 func TestConsumer_RepeatsAFailedCommit(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -56,8 +56,8 @@ func TestConsumer_RepeatsAFailedCommit(t *testing.T) {
 	}
 }
 
-// The lag is the records behind the committed offset, also for a group that has
-// never committed and after retention has removed what was not consumed.
+// The lag is the records after the committed offset, also for a group that has never
+// committed, and after retention has removed what was not consumed.
 func TestConsumer_Lag(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -82,7 +82,7 @@ func TestConsumer_Lag(t *testing.T) {
 	m.stop()
 }
 
-// Topics that are deleted and made anew have other ids: the member finds them.
+// Topics that are deleted and recreated have new ids: the member finds them.
 func TestConsumer_TopicsMadeAnew(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -109,12 +109,13 @@ func TestConsumer_TopicsMadeAnew(t *testing.T) {
 		t.Errorf("%d dead letters in the new topic, want 1", n)
 	}
 	if n := sum(t, "mailtally_records_lost_total", m); n != 0 {
-		t.Errorf("%d records lost, but nothing was there that was not consumed", n)
+		t.Errorf("%d records counted as lost, but everything was consumed", n)
 	}
 }
 
-// The group stands behind the end of its topic, in a later epoch, as after the topic was
-// made anew from a backup: it begins again, and commits where it is.
+// The committed offset is beyond the topic's end, and of a later epoch, as after a
+// topic was recreated from a backup: the group starts again, and commits its true
+// position.
 func TestConsumer_CommitsBeforeAnOldOffset(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -126,12 +127,13 @@ func TestConsumer_CommitsBeforeAnOldOffset(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := s.start(&tracking.Store{Pool: s.pool}, impatient)
-	s.until("the group to stand where it is", func() bool { return s.broker.Cluster.GroupInfo(group).Commits[topic][p].Offset == 5 })
+	s.until("the group to commit its true position", func() bool { return s.broker.Cluster.GroupInfo(group).Commits[topic][p].Offset == 5 })
 	m.stop()
 	s.reconciled(m)
 }
 
-// A record that is too large for the dead-letter topic leaves word of itself.
+// For a record that is too large for the dead-letter topic, the dead letter says where
+// it is.
 func TestI4_DeadLetterTooLarge(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -150,8 +152,8 @@ func TestI4_DeadLetterTooLarge(t *testing.T) {
 	s.reconciled(m)
 }
 
-// A member ends in time whatever does not answer: PostgreSQL, or Kafka in the
-// middle of a dead letter.
+// A member stops in time whatever does not answer: PostgreSQL, or Kafka in the middle
+// of a dead letter.
 func TestConsumer_StopsInTimeWhenNothingAnswers(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*system) (*member, <-chan struct{}){
@@ -184,7 +186,7 @@ func TestConsumer_StopsInTimeWhenNothingAnswers(t *testing.T) {
 					})
 					close(mute)
 				})
-				return tracking.Result{}, errors.New("a fault that passes")
+				return tracking.Result{}, errors.New("a transient fault")
 			}))
 			return m, mute
 		},
@@ -222,8 +224,8 @@ func TestConsumer_StopsInTimeWhenNothingAnswers(t *testing.T) {
 	}
 }
 
-// An event's time is judged by when its webhook was received, which may be long
-// before the record was written: by a replay, say.
+// An event's time is judged by when its webhook was received, which may be long before
+// the record was written, for example by a replay.
 func TestConsumer_ReceivedAt(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

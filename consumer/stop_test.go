@@ -14,7 +14,7 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// said fails unless the member logged these, and did not log those.
+// said fails unless the member logged these messages, and not the others.
 func (m *member) said(t *testing.T, these []string, not ...string) {
 	t.Helper()
 	for _, message := range these {
@@ -24,7 +24,7 @@ func (m *member) said(t *testing.T, these []string, not ...string) {
 	}
 	for _, message := range not {
 		if strings.Contains(m.logs.String(), message) {
-			t.Errorf("it logged %q, which is not true", message)
+			t.Errorf("it logged %q, which is false", message)
 		}
 	}
 	if t.Failed() {
@@ -45,11 +45,11 @@ func TestStop_SaysThatItGaveUp(t *testing.T) {
 	s.produce(webhook(uuid.New(), tracking.Opened, 0))
 	<-begun
 	m.stop()
-	m.said(t, []string{"gave up what writers had begun", "group left"}, "pausing", "drained", "offsets committed", "database lost")
+	m.said(t, []string{"gave up on the work in flight", "group left"}, "pausing", "drained", "offsets committed", "database lost")
 }
 
-// Its partitions went to others before what it had applied was committed: that is
-// not said to be committed.
+// The member's partitions went to others before its applied events were committed: it
+// does not claim to have committed them.
 func TestStop_DoesNotSayCommittedWhatIsNot(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -81,13 +81,13 @@ func TestStop_DoesNotSayCommittedWhatIsNot(t *testing.T) {
 	s.until("the member to be out of its group", func() bool { return strings.Contains(m.logs.String(), "partitions lost") })
 	m.stop()
 	if n := s.uncommitted(); n != 1 {
-		t.Fatalf("%d records are uncommitted, want 1: the test does not test", n)
+		t.Fatalf("%d records are uncommitted, want 1: the test proves nothing", n)
 	}
 	m.said(t, []string{"drained"}, "offsets committed")
 }
 
-// A member that never came into its group, and had nothing to do, says neither that
-// it left nor that it committed.
+// A member that never joined its group, and had nothing to do, claims neither to have
+// left nor to have committed.
 func TestStop_BeforeItHasJoined(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

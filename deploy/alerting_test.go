@@ -17,13 +17,13 @@ import (
 	"github.com/mailtally/mailtally/internal/testpg"
 )
 
-// notification is what Alertmanager says of an alert.
+// notification is what Alertmanager sends about an alert.
 type notification struct {
 	Status              string // firing or resolved
 	Labels, Annotations map[string]string
 }
 
-// startAlertmanager runs Debian's Alertmanager with one receiver, and gives its
+// startAlertmanager runs Debian's Alertmanager with one receiver, and returns its
 // address and what the receiver gets.
 func startAlertmanager(t *testing.T) (addr string, received <-chan notification) {
 	t.Helper()
@@ -52,7 +52,7 @@ receivers:
 	return runAlertmanager(t, config), notifications
 }
 
-// runAlertmanager runs Debian's Alertmanager with that configuration, and gives its
+// runAlertmanager runs Debian's Alertmanager with that configuration, and returns its
 // address.
 func runAlertmanager(t *testing.T, config string) string {
 	t.Helper()
@@ -67,8 +67,8 @@ func runAlertmanager(t *testing.T, config string) string {
 	return addr
 }
 
-// The whole way: a fault of a running system is found by the shipped rules in a
-// real Prometheus, and a real Alertmanager tells somebody, and again when it is
+// End to end: a fault of a running system is found by the shipped rules in a real
+// Prometheus, and a real Alertmanager notifies somebody, and again when the fault is
 // over. In the rules time passes 12 times as fast: a minute is five seconds.
 func TestDatabaseAwayIsTold(t *testing.T) {
 	t.Parallel()
@@ -120,8 +120,8 @@ scrape_configs:
 	next(t, received, "MailtallyDatabaseAway", "resolved")
 }
 
-// next waits for a notification of that alert, which is to be of that status.
-// What else fires in a fault, such as events that are late, may come before.
+// next waits for a notification of that alert, which must have that status. Others that
+// fire during a fault, such as late events, may come first.
 func next(t *testing.T, received <-chan notification, alert, status string) notification {
 	t.Helper()
 	timeout := time.NewTimer(2 * patience)
@@ -137,7 +137,7 @@ func next(t *testing.T, received <-chan notification, alert, status string) noti
 			}
 			return n
 		case <-timeout.C:
-			t.Fatalf("nobody was told that %s is %s", alert, status)
+			t.Fatalf("no notification that %s is %s", alert, status)
 		}
 	}
 }

@@ -15,13 +15,13 @@ const (
 	alertsFile = "prometheus/alerts.yml"
 	rulesFile  = "prometheus/rules.yml"
 
-	// The runbook, and where alerts and panels link to it.
+	// The runbook, and the URL by which alerts and panels link to it.
 	runbookFile = "../" + runbookPath
 	runbook     = "https://github.com/mailtally/mailtally/blob/main/" + runbookPath
 	runbookPath = "deploy/runbook.md"
 )
 
-// promtool runs it, and fails if it does.
+// promtool runs promtool, and fails the test if that fails.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
 	var out bytes.Buffer
@@ -32,7 +32,7 @@ func promtool(t *testing.T, args ...string) {
 	}
 }
 
-// The severities of each alert's rules: those that issue and runbook promise.
+// The severities of each alert's rules, as the runbook promises them.
 var alerts = map[string][]string{
 	"MailtallyWebhooksRefused":       {"critical", "warning"},
 	"MailtallyKafkaNotAcknowledging": {"critical"},
@@ -48,8 +48,8 @@ var alerts = map[string][]string{
 	"MailtallyRecordsLost":           {"critical"},
 }
 
-// Each alert says how bad it is, what it means and where to read what to do, and
-// the runbook has a heading for each, and for no other.
+// Each alert says how bad it is, what it means and where to read what to do. The
+// runbook has a heading for each, and no others.
 func TestAlertsHaveRunbook(t *testing.T) {
 	t.Parallel()
 	found := make(map[string][]string)
@@ -74,7 +74,7 @@ func TestAlertsHaveRunbook(t *testing.T) {
 		delete(found, name)
 	}
 	for name := range found {
-		t.Errorf("%s is in %s, and not in the list of alerts", name, alertsFile)
+		t.Errorf("%s is in %s, but not in the list of alerts", name, alertsFile)
 	}
 
 	text, err := os.ReadFile(runbookFile)
@@ -92,12 +92,11 @@ func TestAlertsHaveRunbook(t *testing.T) {
 		delete(headings, name)
 	}
 	for name := range headings {
-		t.Errorf("%s has a heading %q, which is no alert", runbookFile, name)
+		t.Errorf("%s has a heading %q, which is not an alert", runbookFile, name)
 	}
 }
 
-// promtool takes the rules, and what its tests in prometheus/tests say about them
-// is so.
+// promtool accepts the rules, and its tests in prometheus/tests pass.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	promtool(t, "check", "config", "prometheus/prometheus.yml") // and the rules that it names
@@ -113,8 +112,8 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// Each alert has a promtool test in which it fires, with each of its severities,
-// and tests in which it does not; and each recording rule has one.
+// Each alert has a promtool test in which it fires, with each of its severities, and
+// tests in which it does not. Each recording rule has a test.
 func TestRulesAreTested(t *testing.T) {
 	t.Parallel()
 	type expected struct {
@@ -155,11 +154,11 @@ func TestRulesAreTested(t *testing.T) {
 	for name, severities := range alerts {
 		for _, severity := range severities {
 			if fires[name+" "+severity] == 0 {
-				t.Errorf("%s fires as %s in no test", name, severity)
+				t.Errorf("%s never fires as %s in a test", name, severity)
 			}
 		}
 		if quiet[name] < 3 {
-			t.Errorf("%s has %d near misses in the tests, want 3 at least", name, quiet[name])
+			t.Errorf("%s has %d near misses in the tests, want at least 3", name, quiet[name])
 		}
 	}
 	for _, r := range rules(t) {

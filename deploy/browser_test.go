@@ -19,9 +19,9 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browser is a Chromium that shows the live page. It keeps what is wrong with it:
-// errors on the console, what its policy had to forbid, requests to other hosts, a
-// layout that shifts by itself. At the end of the test there may be none.
+// browser is a Chromium that shows the live page. It collects faults: console errors,
+// policy violations, requests to other hosts, layout shifts. At the end of the test
+// there must be none.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
@@ -32,7 +32,7 @@ type browser struct {
 	faults []string
 }
 
-// drawing is what the page shows, and the answer of /metrics that it draws.
+// drawing is what the page shows, and the /metrics answer that it draws.
 type drawing struct {
 	Scrape  string
 	Shown   map[string]string // totals by the names that data-n gives them
@@ -40,8 +40,8 @@ type drawing struct {
 	Verdict string
 }
 
-// watch is run in the page before all else. It keeps each drawing: the page draws all
-// of a scrape at once, and data-at is written first.
+// watch runs in the page before everything else. It keeps each drawing: the page draws
+// all of a scrape at once, and sets data-at first.
 const watch = `
 window.faulty = [];
 addEventListener('securitypolicyviolation', (event) => faulty.push('policy: ' + event.violatedDirective + ': ' + event.blockedURI));
@@ -138,7 +138,8 @@ func (b *browser) until(condition string) {
 	})
 }
 
-// drawings waits for n more, and returns those. The page may not be faulty by then.
+// drawings waits for n more drawings and returns them. The page must be free of faults
+// by then.
 func (b *browser) drawings(n int) []drawing {
 	b.t.Helper()
 	before := evaluate[int](b, `drawings.length`)
@@ -155,7 +156,7 @@ func (b *browser) fault(text string) {
 	b.faults = append(b.faults, text)
 }
 
-// hear takes the browser's events; it must not wait for the browser.
+// hear handles the browser's events; it must not wait for the browser.
 func (b *browser) hear(event any) {
 	b.mu.Lock()
 	addrs, leaves := b.addrs, b.leaves
@@ -178,8 +179,8 @@ func (b *browser) hear(event any) {
 	}
 }
 
-// serverLeaves is called before the server does. From then on it is no fault that
-// requests for /metrics fail: Chromium reports each, and may do so late.
+// serverLeaves is called before the server stops. From then on failed requests for
+// /metrics are not faults: Chromium reports each, and may do so late.
 func (b *browser) serverLeaves() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -17,7 +17,7 @@ const composeFile = "../docker-compose.yml"
 
 // loadCompose reads docker-compose.yml as Docker Compose does, with the compose
 // specification's own library: schema, interpolation, references, cycles. The
-// environment is empty but for environ. The public workflow starts it.
+// environment is empty except for environ. The public workflow starts it for real.
 func loadCompose(t *testing.T, environ ...string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{composeFile}, cli.WithProfiles([]string{"traffic"}), cli.WithEnv(environ))
@@ -31,15 +31,15 @@ func loadCompose(t *testing.T, environ ...string) *types.Project {
 	return project
 }
 
-// ours says that a service runs mailtally's image.
+// ours tells whether a service runs mailtally's image.
 func ours(service types.ServiceConfig) bool { return service.Image == "mailtally:local" }
 
-// pinned is an image with the tag of one release. A digest would hold it to the very
-// bytes; one that nobody can check from here is worth less than none.
+// pinned is an image with the tag of one release. A digest would pin the exact bytes,
+// but nobody could check it here, so it would be worth less than none.
 var pinned = regexp.MustCompile(`^[a-z0-9/-]+:v?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)?$`)
 
-// Who starts it gets what somebody has tried, built once: two builds of one image at
-// the same time cannot both give it its name.
+// Images are pinned to tested releases, and ours is built only once: two concurrent
+// builds of one image cannot both give it its name.
 func TestCompose_Images(t *testing.T) {
 	t.Parallel()
 	for name, service := range loadCompose(t).Services {
@@ -62,7 +62,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// Nothing can be reached from another machine, and no two containers want one port.
+// Nothing can be reached from another machine, and no two containers publish the same
+// port.
 func TestCompose_PortsAreOnLoopback(t *testing.T) {
 	t.Parallel()
 	taken := make(map[string]string)
@@ -79,8 +80,8 @@ func TestCompose_PortsAreOnLoopback(t *testing.T) {
 	}
 }
 
-// A part starts when those it names in its command or its environment are of use:
-// healthy, and, where it needs schema and topics, migrated.
+// A service starts only once those that its command or environment names are usable:
+// healthy and, if it needs schema and topics, migrated.
 func TestCompose_StartOrder(t *testing.T) {
 	t.Parallel()
 	project := loadCompose(t)
@@ -98,7 +99,7 @@ func TestCompose_StartOrder(t *testing.T) {
 			target := project.Services[dependency]
 			if healthy := wait.Condition == types.ServiceConditionHealthy && target.HealthCheck != nil; !healthy &&
 				(wait.Condition != types.ServiceConditionCompletedSuccessfully || target.Restart != "no") {
-				t.Errorf("%s waits for %s to be %s, which it cannot tell or is not enough", name, dependency, wait.Condition)
+				t.Errorf("%s waits for %s to be %s, which that service cannot report or is not enough", name, dependency, wait.Condition)
 			}
 		}
 		said := strings.Join(service.Command, " ")
@@ -107,7 +108,7 @@ func TestCompose_StartOrder(t *testing.T) {
 		}
 		for other := range project.Services {
 			if other != name && regexp.MustCompile(`\b`+other+`:\d+`).MatchString(said) && !after(name, other) {
-				t.Errorf("%s uses %s, and does not wait for it", name, other)
+				t.Errorf("%s uses %s, but does not wait for it", name, other)
 			}
 		}
 	}
@@ -118,8 +119,8 @@ func TestCompose_StartOrder(t *testing.T) {
 	}
 }
 
-// What runs for long comes back, says how it is, and gets the time that it needs to
-// end.
+// Long-running services restart, have a health check, and get the time that they need
+// to stop.
 func TestCompose_Lifetimes(t *testing.T) {
 	t.Parallel()
 	for name, service := range loadCompose(t).Services {
@@ -127,7 +128,7 @@ func TestCompose_Lifetimes(t *testing.T) {
 		switch name {
 		case "migrate":
 			restart, health = "no", false
-		case "simulate": // serves nothing that could be asked
+		case "simulate": // has no port to check
 			health = false
 		}
 		if service.Restart != restart {
@@ -147,8 +148,8 @@ func TestCompose_Lifetimes(t *testing.T) {
 	}
 }
 
-// A container can do no more than its program needs to, and what is mounted into it is
-// there.
+// A container can do no more than its program needs, and what is mounted into it
+// exists.
 func TestCompose_Confinement(t *testing.T) {
 	t.Parallel()
 	for name, service := range loadCompose(t).Services {
@@ -174,11 +175,11 @@ func TestCompose_Confinement(t *testing.T) {
 	}
 }
 
-// What mailtally is given, it knows: a misspelt variable would be ignored. What the
-// environment may change has a default, so that nothing has to be set.
+// mailtally knows every variable that it is given: a misspelt one would be ignored.
+// Variables that the environment may override have a default, so nothing has to be set.
 func TestCompose_Environment(t *testing.T) {
 	t.Parallel()
-	known := append(variables(t), "PGPASSWORD") // pgx's own
+	known := append(variables(t), "PGPASSWORD") // read by pgx
 	for name, service := range loadCompose(t).Services {
 		for variable := range service.Environment {
 			if ours(service) && !slices.Contains(known, variable) {
@@ -190,7 +191,7 @@ func TestCompose_Environment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, body, _ := strings.Cut(string(text), "\nname:") // behind the introduction
+	_, body, _ := strings.Cut(string(text), "\nname:") // after the introduction
 	for _, variable := range regexp.MustCompile(`\$\{?[^}]*\}?`).FindAllString(body, -1) {
 		if !regexp.MustCompile(`^\$\{[A-Z_]+:-.*\}$`).MatchString(variable) {
 			t.Errorf("%s has no default", variable)
@@ -226,7 +227,7 @@ func variables(t *testing.T) (names []string) {
 	return names
 }
 
-// mountedAt is the folder that a service has at a path, if it has one there.
+// mountedAt is the folder mounted at a path of a service, if any.
 func mountedAt(service types.ServiceConfig, path string) string {
 	for _, mount := range service.Volumes {
 		if mount.Target == path {

@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// palette is Okabe and Ito's, which the colour-blind can tell apart, and a grey.
+// palette is Okabe and Ito's, which the colour-blind can tell apart, plus a grey.
 var palette = []string{"#0072B2", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#56B4E9", "#8C8C8C"}
 
-// A person who sees a panel for the first time is told what it shows, what is normal
-// and where to read on; and it is not drawn over another.
+// Somebody who sees a panel for the first time is told what it shows, what is normal
+// and where to read on; and panels do not overlap.
 func TestPanelsExplainThemselves(t *testing.T) {
 	uids := make(map[string]bool)
 	for _, d := range dashboards(t) {
@@ -57,7 +57,7 @@ func TestPanelsExplainThemselves(t *testing.T) {
 					t.Errorf("%q has no unit", p.Title)
 				}
 				if len(p.Targets) == 0 {
-					t.Errorf("%q asks for nothing", p.Title)
+					t.Errorf("%q has no query", p.Title)
 				}
 				if !slices.ContainsFunc(p.Links, func(l link) bool { return strings.HasPrefix(l.URL, runbook) }) {
 					t.Errorf("%q has no link to the runbook", p.Title)
@@ -83,7 +83,8 @@ func TestPanelsExplainThemselves(t *testing.T) {
 	}
 }
 
-// What is named exists: variables, the data source, and nothing of one set-up alone.
+// Every name used exists, variables and data source among them, and nothing depends on
+// one particular installation.
 func TestDashboardsHaveTheirVariables(t *testing.T) {
 	named := regexp.MustCompile(`\$\{?(\w+)`)
 	builtin := []string{"__rate_interval", "__range", "__url_time_range", "__all"}
@@ -123,7 +124,8 @@ func TestDashboardsHaveTheirVariables(t *testing.T) {
 	}
 }
 
-// One thing has one color everywhere, of those that the colour-blind can tell apart.
+// Each series has the same color everywhere, one of those that the colour-blind can
+// tell apart.
 func TestColorsMeanTheSameEverywhere(t *testing.T) {
 	colors := make(map[string]string)
 	used := regexp.MustCompile(`"(?:fixedColor|color|iconColor|fill)": "([^"]+)"`)
@@ -145,8 +147,8 @@ func TestColorsMeanTheSameEverywhere(t *testing.T) {
 	}
 }
 
-// The Grafana that is started is the one whose schema the dashboards are checked
-// against and written for.
+// The compose file starts the version of Grafana that the dashboards are written for
+// and checked against.
 func TestGrafanaIsOneVersion(t *testing.T) {
 	var schema struct {
 		DevDependencies map[string]string `yaml:"devDependencies"`
@@ -154,7 +156,7 @@ func TestGrafanaIsOneVersion(t *testing.T) {
 	readYAML(t, "grafana/schema/package.json", &schema)
 	version := schema.DevDependencies["@grafana/schema"]
 	if got, want := loadCompose(t).Services["grafana"].Image, "grafana/grafana:"+version; got != want {
-		t.Errorf("%s is started, and %s checked", got, want)
+		t.Errorf("%s is started, but %s is checked", got, want)
 	}
 	for _, d := range dashboards(t) {
 		for _, p := range d.Panels {
@@ -165,7 +167,7 @@ func TestGrafanaIsOneVersion(t *testing.T) {
 	}
 }
 
-// Grafana finds the files that it is given, and the dashboards their data source.
+// Grafana finds its provisioning files, and the dashboards find their data source.
 func TestGrafanaIsProvisioned(t *testing.T) {
 	var sources struct {
 		Datasources []struct {
@@ -196,9 +198,9 @@ func TestGrafanaIsProvisioned(t *testing.T) {
 		}
 	}
 	readYAML(t, "prometheus/prometheus.yml", &prometheus)
-	// $__rate_interval is made from it: too short a one, and rates have no data.
+	// $__rate_interval is derived from it: if it is too short, rates have no data.
 	if got, want := sources.Datasources[0].JSONData.TimeInterval, prometheus.Global.ScrapeInterval; got != want {
-		t.Errorf("Grafana is told that Prometheus scrapes every %q, and it does every %q", got, want)
+		t.Errorf("Grafana is told that Prometheus scrapes every %q, but it scrapes every %q", got, want)
 	}
 	var dashboards struct {
 		Providers []struct {

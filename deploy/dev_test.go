@@ -10,11 +10,11 @@ import (
 // dev is a running `mailtally dev`.
 type dev struct {
 	*process
-	environ map[string]string // what it prints for others to join in
+	environ map[string]string // what it prints for other terminals to join
 }
 
-// startDev runs the whole system with simulated traffic, on ports that it chooses,
-// and returns when it serves. environ and flags are added to its own.
+// startDev runs the whole system with simulated traffic, on ports that it chooses, and
+// returns once it serves. environ and flags are added to its own.
 func startDev(t *testing.T, environ []string, flags ...string) *dev {
 	t.Helper()
 	environ = append([]string{"HTTP_ADDR=127.0.0.1:0", "ADMIN_ADDR=127.0.0.1:0"}, environ...)

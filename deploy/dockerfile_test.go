@@ -13,8 +13,8 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 )
 
-// The Dockerfile as BuildKit reads it, without a word of its linter's. The public
-// workflow has BuildKit's whole check, and builds and runs the image.
+// The Dockerfile as BuildKit reads it, without warnings from its linter. The public
+// workflow runs BuildKit's full check, and builds and runs the image.
 func TestDockerfile(t *testing.T) {
 	t.Parallel()
 	file, err := os.Open("Dockerfile")
@@ -35,7 +35,7 @@ func TestDockerfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(stages) != 2 {
-		t.Fatalf("%d stages, want one that builds and one that is left", len(stages))
+		t.Fatalf("%d stages, want a build stage and a final one", len(stages))
 	}
 	build, image := stages[0], stages[1]
 
@@ -48,7 +48,7 @@ func TestDockerfile(t *testing.T) {
 	if !pinned.MatchString(build.BaseName) || compiler == nil || version.Compare("go"+compiler[1], "go"+wanted[1]) < 0 {
 		t.Errorf("built with %s: want a release, and go.mod's %s at least", build.BaseName, wanted[1])
 	}
-	// A binary that needs nothing of the image, and is the same wherever it is built.
+	// A static binary, the same wherever it is built.
 	runs := commands[*instructions.RunCommand](build)
 	compile := strings.Join(runs[len(runs)-1].CmdLine, " ")
 	for _, word := range []string{"CGO_ENABLED=0", "-trimpath", "-buildvcs=false", "main.release=$VERSION\"", "./cmd/mailtally"} {
@@ -58,10 +58,10 @@ func TestDockerfile(t *testing.T) {
 	}
 
 	if image.BaseName != "scratch" {
-		t.Errorf("the image starts from %s, not from nothing", image.BaseName)
+		t.Errorf("the image starts from %s, not from scratch", image.BaseName)
 	}
 	if user := commands[*instructions.UserCommand](image); len(user) != 1 || !regexp.MustCompile(`^[1-9]\d+:[1-9]\d+$`).MatchString(user[0].User) {
-		t.Errorf("it runs as %v: want numbers that are not root's", user)
+		t.Errorf("it runs as %v: want numeric ids other than root's", user)
 	}
 	if entry := commands[*instructions.EntrypointCommand](image); len(entry) != 1 || entry[0].PrependShell || !slices.Equal(entry[0].CmdLine, []string{"/mailtally"}) {
 		t.Errorf("its entrypoint is %v", entry)
@@ -82,7 +82,7 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// commands are a stage's instructions of one kind.
+// commands gives a stage's instructions of one kind.
 func commands[T instructions.Command](stage instructions.Stage) (list []T) {
 	for _, command := range stage.Commands {
 		if c, ok := command.(T); ok {

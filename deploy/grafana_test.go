@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// dashboard is what the tests read of a dashboard.
+// dashboard is the part of a dashboard that the tests read.
 type dashboard struct {
 	file  string
 	text  string
@@ -32,7 +32,7 @@ type panel struct {
 	Type        string
 	Title       string
 	Description string
-	// PluginVersion is Grafana's: an older one would have it migrate the panel.
+	// PluginVersion is Grafana's: with an older one, Grafana would migrate the panel.
 	PluginVersion string
 	Datasource    ref
 	Links         []link
@@ -54,7 +54,7 @@ type override struct {
 	}
 }
 
-// color is the fixed color that an override gives, if it does.
+// color is the fixed color that an override sets, if any.
 func (o override) color(t *testing.T) string {
 	for _, p := range o.Properties {
 		if p.ID == "color" {
@@ -83,7 +83,7 @@ type variable struct {
 	AllValue   string
 }
 
-// query is that of a variable of the type "query".
+// query is the query of a variable of type "query".
 func (v variable) query(t *testing.T) string {
 	var query struct{ Query string }
 	if err := json.Unmarshal(v.Query, &query); err != nil {
@@ -97,7 +97,7 @@ type (
 	link struct{ Title, URL string }
 )
 
-// dashboards are those of grafana/dashboards.
+// dashboards reads those of grafana/dashboards.
 func dashboards(t *testing.T) []dashboard {
 	t.Helper()
 	files, err := filepath.Glob("grafana/dashboards/*.json")

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// A real Alertmanager with the shipped configuration keeps quiet about what follows
-// from what it tells, and about nothing else.
+// A real Alertmanager with the shipped configuration mutes the consequences of what it
+// reports, and nothing else.
 func TestAlertsInhibit(t *testing.T) {
 	t.Parallel()
 	addr := runAlertmanager(t, "alertmanager/alertmanager.yml")
@@ -24,7 +24,7 @@ func TestAlertsInhibit(t *testing.T) {
 {"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "resend"}},
 {"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "other"}}
 ]`
-	want := map[string]bool{ // is it kept quiet?
+	want := map[string]bool{ // is it muted?
 		"MailtallyKafkaNotAcknowledging critical resend": false,
 		"MailtallyConsumerGroupEmpty critical mailtally": true,
 		"MailtallyDatabaseAway critical mailtally":       false,
@@ -47,7 +47,7 @@ func TestAlertsInhibit(t *testing.T) {
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("the alerts are answered %s", resp.Status)
 	}
-	// Which are quiet is known once they have been routed.
+	// Which alerts are muted is known once they have been routed.
 	await(t, "what is kept quiet", func() error {
 		body, err := get(t.Context(), "http://"+addr+"/api/v2/alerts")
 		if err != nil {

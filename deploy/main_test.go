@@ -16,11 +16,11 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// patience is for what has to happen; it is never waited for in full.
+// patience bounds waits for what must happen; it is never waited out.
 const patience = time.Minute
 
-// mailtally is the binary under test. It is built as tests are, and not as it is
-// shipped, so that all that they have compiled before is not compiled again.
+// mailtally is the binary under test. It is built with the tests' flags, not as it is
+// shipped, so that what they have compiled is reused.
 var mailtally string
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -42,8 +42,8 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// program finds what the Debian package of that name installs. A test that needs
-// it fails where it is missing; none is skipped.
+// program finds a program from the Debian package of that name. If it is missing, the
+// test fails; none is skipped.
 func program(t *testing.T, name, debianPackage string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -58,7 +58,7 @@ type process struct {
 	cmd    *exec.Cmd
 	name   string
 	output string        // the file it writes to
-	ended  chan struct{} // closed when it has
+	ended  chan struct{} // closed when it has ended
 }
 
 // start runs a program with that environment, and no other.
@@ -78,7 +78,7 @@ func start(t *testing.T, environ []string, path string, args ...string) *process
 	}
 	go func() {
 		defer close(p.ended)
-		p.cmd.Wait() // how it ended, its state has
+		p.cmd.Wait() // its state says how it ended
 	}()
 	t.Cleanup(func() {
 		p.stop()
@@ -89,7 +89,7 @@ func start(t *testing.T, environ []string, path string, args ...string) *process
 	return p
 }
 
-// stop ends it as its operator would, and kills it if it does not end.
+// stop stops it as its operator would, and kills it if it does not end.
 func (p *process) stop() {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -100,7 +100,7 @@ func (p *process) stop() {
 	}
 }
 
-// mustRun ends the test if the process has ended, for whoever awaits something of it.
+// mustRun ends the test if the process has ended, while somebody waits for it.
 func (p *process) mustRun(t *testing.T) {
 	t.Helper()
 	select {
@@ -119,8 +119,8 @@ func (p *process) printed() string {
 	return string(text)
 }
 
-// await tries until try succeeds. It is for what another process has to do, which
-// tells nobody when it has.
+// await retries until try succeeds. It is for state of another process that gives no
+// signal.
 func await(t *testing.T, what string, try func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -140,7 +140,7 @@ func await(t *testing.T, what string, try func() error) {
 	}
 }
 
-// get is the body of an answer of 200.
+// get returns the body of a 200 answer.
 func get(ctx context.Context, url string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -163,8 +163,8 @@ func get(ctx context.Context, url string) ([]byte, error) {
 	return body, nil
 }
 
-// freeAddr is an address on loopback that was free a moment ago, for a program
-// that cannot choose one and say which.
+// freeAddr is a loopback address that was free a moment ago, for programs that cannot
+// choose one and report it.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -175,7 +175,7 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// readYAML reads a file of one document.
+// readYAML reads a file with a single document.
 func readYAML(t *testing.T, file string, content any) {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -20,13 +20,13 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// screenshot is what `make screenshot` sets: where the README's picture goes, after a
-// minute of traffic.
+// screenshot is set by `make screenshot`: the file for the README's picture, taken
+// after a minute of traffic.
 var screenshot = flag.String("screenshot", "", "write a picture of the live page to this `file`")
 
-// The live page of a running mailtally, in Chromium: its numbers move and are those of
-// /metrics, it fits its screen, and it outlives the process that it shows. What it
-// works out of the numbers is tested beside it, in its own language.
+// The live page of a running mailtally, in Chromium: its numbers move and match
+// /metrics, it fits its screen, and it survives a restart of its process. Its
+// arithmetic is tested beside it, in its own language.
 func TestPage(t *testing.T) {
 	t.Parallel()
 	addr := keptAddr(t)
@@ -81,7 +81,7 @@ func TestPage(t *testing.T) {
 	b.until(`state.dataset.state === 'live' && window.notReloaded === 1`)
 	b.checkNumbers(b.drawings(2))
 	if since := evaluate[string](b, `since.textContent`); !strings.Contains(since, "restarted at") {
-		t.Errorf("the page does not tell of the restart: %q", since)
+		t.Errorf("the page does not announce the restart: %q", since)
 	}
 
 	b.open(addr, 1200, 900, "light", &emulation.MediaFeature{Name: "prefers-reduced-motion", Value: "reduce"})
@@ -91,8 +91,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// checkRole runs a role that joins in, whose page has its part of the pipe and says
-// where the rest is: flows that are another process's have no numbers.
+// checkRole runs a role that joins, and checks that its page shows its part of the pipe
+// and says where the rest is: other processes' flows have no numbers.
 func (b *browser) checkRole(d *dev, role string, titles, elsewhere []string) {
 	b.t.Helper()
 	var environ []string
@@ -115,8 +115,8 @@ func (b *browser) checkRole(d *dev, role string, titles, elsewhere []string) {
 	}
 }
 
-// checkNumbers checks that each drawing is of one scrape: its totals are that scrape's
-// to the last digit, and add up. What was received never falls.
+// checkNumbers checks that each drawing shows exactly one scrape's totals, and that
+// they add up. The number received never falls.
 func (b *browser) checkNumbers(drawings []drawing) {
 	b.t.Helper()
 	last := 0.0
@@ -160,7 +160,7 @@ func (b *browser) checkNumbers(drawings []drawing) {
 	}
 }
 
-// sum adds up those series of a scrape.
+// sum sums those series of a scrape.
 func sum(t *testing.T, scrape, series string) (total float64) {
 	t.Helper()
 	for _, sample := range regexp.MustCompile(`(?m)^`+series+`.* (\S+)$`).FindAllStringSubmatch(scrape, -1) {
@@ -173,7 +173,8 @@ func sum(t *testing.T, scrape, series string) (total float64) {
 	return total
 }
 
-// checkLayout checks that nothing sticks out or is cut off, and that all is drawn.
+// checkLayout checks that nothing overflows or is cut off, and that everything is
+// drawn.
 func (b *browser) checkLayout() {
 	b.t.Helper()
 	width := evaluate[int](b, `innerWidth`)
@@ -192,7 +193,7 @@ func (b *browser) checkLayout() {
 	})`)
 }
 
-// readChart has the arrow keys read a chart to who does not see it.
+// readChart uses the arrow keys to have a chart read out.
 func (b *browser) readChart(id, want string) {
 	b.t.Helper()
 	evaluate[any](b, `document.getElementById('`+id+`').focus()`)
@@ -207,8 +208,8 @@ func (b *browser) readChart(id, want string) {
 	}
 }
 
-// keptAddr is a free address on loopback that nobody is given in the meantime who
-// asks for any: Linux gives ports from 32768 on.
+// keptAddr is a free address that nobody is given meanwhile by asking for any port:
+// Linux hands out ports from 32768 up.
 func keptAddr(t *testing.T) (addr string) {
 	t.Helper()
 	await(t, "a port is free", func() error {
@@ -222,7 +223,7 @@ func keptAddr(t *testing.T) (addr string) {
 	return addr
 }
 
-// admin is where a role that has been started serves its admin port, as it logs.
+// admin is the address of a role's admin port, from its log.
 func (p *process) admin(t *testing.T) (addr string) {
 	t.Helper()
 	await(t, p.name+" starts", func() error {
@@ -236,7 +237,7 @@ func (p *process) admin(t *testing.T) (addr string) {
 				return nil
 			}
 		}
-		return errors.New("it has not said where")
+		return errors.New("it has not logged the address yet")
 	})
 	return addr
 }

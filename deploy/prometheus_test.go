@@ -15,7 +15,7 @@ type prometheus struct {
 	addr string
 }
 
-// startPrometheus runs Debian's Prometheus with that configuration, whose paths are
+// startPrometheus runs Debian's Prometheus with that configuration, whose paths must be
 // absolute, and returns when it is ready.
 func startPrometheus(t *testing.T, config string) *prometheus {
 	t.Helper()
@@ -41,7 +41,7 @@ type sample struct {
 	Value  float64
 }
 
-// query asks for the value of an expression now.
+// query evaluates an expression now.
 func (p *prometheus) query(t *testing.T, expression string) ([]sample, error) {
 	t.Helper()
 	body, err := get(t.Context(), "http://"+p.addr+"/api/v1/query?query="+url.QueryEscape(expression))
@@ -78,7 +78,7 @@ func (p *prometheus) query(t *testing.T, expression string) ([]sample, error) {
 	return samples, nil
 }
 
-// point is the value of a time and a value, as Prometheus' API writes them.
+// point is a pair of time and value, as Prometheus's API writes it; it keeps the value.
 type point float64
 
 func (p *point) UnmarshalJSON(text []byte) error {

@@ -12,14 +12,14 @@ import (
 	"testing"
 )
 
-// expression is something that is asked of Prometheus.
+// expression is a query to Prometheus.
 type expression struct {
-	where string // who asks
+	where string // where the query is from
 	text  string // in PromQL, without Grafana's variables
 }
 
-// substitute gives Grafana's variables the values that it would: "All" for those that
-// can be chosen, and intervals that suit a Prometheus that has just started.
+// substitute replaces Grafana's variables as Grafana would: "All" where there is a
+// choice, and intervals that suit a Prometheus that has just started.
 var substitute = strings.NewReplacer(
 	"$__rate_interval", "10s", "$__range", "1m", "$group", ".*", "$instance", ".*")
 
@@ -39,7 +39,7 @@ func panelExpressions(t *testing.T) (all []expression) {
 	return all
 }
 
-// ruleExpressions are those of all rules, and those that the runbook has somebody ask.
+// ruleExpressions are those of all rules, and those in the runbook.
 func ruleExpressions(t *testing.T) (all []expression) {
 	t.Helper()
 	for _, r := range rules(t) {
@@ -51,7 +51,7 @@ func ruleExpressions(t *testing.T) (all []expression) {
 	}
 	asked := regexp.MustCompile(`promtool query instant \$PROMETHEUS '([^']+)'`).FindAllSubmatch(text, -1)
 	if len(asked) == 0 {
-		t.Fatalf("%s asks nothing", runbookFile)
+		t.Fatalf("%s has no queries", runbookFile)
 	}
 	for _, q := range asked {
 		all = append(all, expression{runbookFile, string(q[1])})
@@ -59,22 +59,21 @@ func ruleExpressions(t *testing.T) (all []expression) {
 	return all
 }
 
-// A selection of series, with its labels; what is joined and grouped by; a label that
-// is compared.
+// A selector with its labels; labels joined and grouped by; a label in a comparison.
 var (
 	selector = regexp.MustCompile(`(?:(?:group:)?(?:mailtally|pgxpool)_[\w:]+|\b(?:up|ALERTS)\b)(?:\{[^}]*\})?`)
 	grouping = regexp.MustCompile(`\b(?:by|without|on|ignoring|group_left|group_right) *\(([\w, ]+)\)`)
 	matcher  = regexp.MustCompile(`[{,] *(\w+) *(?:=|!=|=~|!~) *"`)
 )
 
-// What dashboards, rules and the runbook ask is answered by a real Prometheus that
-// scrapes a running mailtally: whatever is asked names what exists, and gives numbers.
-// (A Grafana cannot be had here: it is the queries that are tried, not the drawing.)
+// A real Prometheus that scrapes a running mailtally answers the queries of dashboards,
+// rules and the runbook: every name in them exists, and they give numbers. (No Grafana
+// is run here: only the queries are tested, not the drawing.)
 func TestQueriesAreAnswered(t *testing.T) {
 	t.Parallel()
 	panels, others := panelExpressions(t), ruleExpressions(t)
 	d := startDev(t, nil, "-rate", "200")
-	// Targets as they are shipped, and as somebody has them who gives no group.
+	// Targets as shipped, and as they are for somebody who sets no group label.
 	for name, labels := range map[string]string{"group": "{group: mailtally}", "no group": "{}"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -96,10 +95,10 @@ func TestQueriesAreAnswered(t *testing.T) {
 					p.answers(t, expression{"rule " + r.Record, r.Record})
 				}
 			}
-			exist := append(p.labels(t), "group") // where there is none, all are one
+			exist := append(p.labels(t), "group") // without the label, all are one group
 			for _, e := range slices.Concat(panels, others) {
 				for _, label := range labelsOf(e.text) {
-					if !slices.Contains(exist, label) || label == "job" { // which is called as somebody likes
+					if !slices.Contains(exist, label) || label == "job" { // whose value is up to the installation
 						t.Errorf("%s: depends on a label %s: %s", e.where, label, e.text)
 					}
 				}
@@ -133,8 +132,8 @@ func labelsOf(expression string) (labels []string) {
 	return labels
 }
 
-// scrapeConfig has Prometheus scrape dev with those labels, and follow the shipped
-// rules, and one that fires at once. Each rule is evaluated every second.
+// scrapeConfig has Prometheus scrape dev with those labels, and evaluate the shipped
+// rules, plus one that fires at once. Each rule is evaluated every second.
 func scrapeConfig(t *testing.T, d *dev, labels string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -161,7 +160,7 @@ scrape_configs:
 `, filepath.Join(dir, "*.yml"), d.admin(), labels)
 }
 
-// answers awaits numbers for an expression.
+// answers waits until an expression gives numbers.
 func (p *prometheus) answers(t *testing.T, e expression) {
 	t.Helper()
 	await(t, e.where, func() error {
@@ -181,8 +180,8 @@ func (p *prometheus) answers(t *testing.T, e expression) {
 	})
 }
 
-// draws is an error where a panel's legend names a label that its series lack, or a
-// color is given to none of them.
+// draws returns an error if a panel's legend names a label that its series lack, or a
+// color override matches none of them.
 func (p *prometheus) draws(t *testing.T, panel panel) error {
 	label := regexp.MustCompile(`{{(\w+)}}`)
 	var names []string
@@ -214,7 +213,7 @@ func (p *prometheus) draws(t *testing.T, panel panel) error {
 	return nil
 }
 
-// offers checks that there are values to choose for a dashboard's variable.
+// offers checks that a dashboard's variable has values to choose from.
 func (p *prometheus) offers(t *testing.T, dashboard string, v variable) {
 	t.Helper()
 	asks := regexp.MustCompile(`^label_values\((.+), (\w+)\)$`).FindStringSubmatch(substitute.Replace(v.query(t)))

@@ -14,12 +14,12 @@ import (
 	"github.com/mailtally/mailtally/internal/simulate"
 )
 
-// The two rates that Prometheus records of known traffic are what SQL says of it.
+// The two rates that Prometheus records for known traffic agree with SQL.
 //
-// They are exact: all series of the window begin with 0, at the same scrape, so
-// rate() stretches each of them to the window by the same factor, which a share
-// does not have. The rate itself has it; of samples of 5 s and more, four a
-// second, it is 1.1 at the most.
+// They are exact: all series of the window begin at 0, at the same scrape, so rate()
+// extrapolates each of them by the same factor, which cancels out in a ratio. It does
+// not cancel in the rate itself: there, with samples over 5 s and more at four a
+// second, it is 1.1 at most.
 func TestRatesAgreeWithSQL(t *testing.T) {
 	t.Parallel()
 	d := startDev(t, nil, "-rate", "0")
@@ -50,7 +50,7 @@ scrape_configs:
 			return err
 		})
 	}
-	// Each series has been scraped, as 0.
+	// Each series has been scraped at 0.
 	wait(`count(mailtally_first_opens_total == 0)`, 2)
 
 	s := &sender{t: t, dev: d}
@@ -61,11 +61,11 @@ scrape_configs:
 	for i, email := range emails[:20] {
 		s.send("delivered", email)
 		if i < 5 {
-			s.send("delivered", email) // to a second recipient: another event
+			s.send("delivered", email) // to a second recipient: a separate event
 		}
 		if i < 8 {
 			s.repeat(s.send("opened", email))
-			s.send("opened", email) // again, which is no first open
+			s.send("opened", email) // again: not a first open
 		}
 		if i < 6 {
 			s.repeat(s.send("clicked", email))
@@ -76,13 +76,13 @@ scrape_configs:
 	s.send("opened", emails[20])
 	s.send("delivered", emails[20])
 	s.send("opened", emails[21])
-	// Clicks at a time that cannot be read, one of them sent twice: nothing
-	// remembers it, so it counts twice.
+	// Clicks with an unreadable time, one of them sent twice: nothing remembers it, so
+	// it counts twice.
 	for _, email := range emails[22:25] {
 		s.undated("clicked", email)
 	}
 	s.repeat(s.undated("clicked", emails[25]))
-	// What is dropped and is no click.
+	// A dropped event that is not a click.
 	s.undated("opened", emails[26])
 
 	const (
@@ -128,15 +128,15 @@ scrape_configs:
 	wait("group:mailtally_events_unreconciled:sum", 0)
 }
 
-// cohort is the README's exact number: of the emails delivered in a time, the
-// share that has been opened by now.
+// cohort is the docs' exact number: the share of the emails delivered in a period that
+// have been opened by now.
 const cohort = `
 SELECT count(opened_at)::float8 / nullif(count(*), 0)
   FROM mailtally.email_history
  WHERE delivered_at >= now() - interval '1 day' AND delivered_at < now()`
 
-// recordedOften is the rules as shipped, but for how often they are worked out: in
-// the test that is for all of them what Prometheus is told.
+// recordedOften is the shipped rules with shorter intervals: in the test, the interval
+// is Prometheus's own.
 func recordedOften(t *testing.T) string {
 	t.Helper()
 	return rewritten(t, rulesFile, func(text string) string { return strings.ReplaceAll(text, "    interval: 1m\n", "") })
@@ -153,7 +153,7 @@ func (s *sender) send(event, email string) simulate.Webhook {
 	return s.sendAt(event, email, time.Now().Add(-time.Second).UTC().Format(time.RFC3339Nano))
 }
 
-// undated sends an event at a time that cannot be read.
+// undated sends an event with an unreadable time.
 func (s *sender) undated(event, email string) simulate.Webhook {
 	return s.sendAt(event, email, "yesterday")
 }

@@ -6,14 +6,14 @@ import (
 	"testing"
 )
 
-// rule is what the tests read of a recording rule, or of an alert. That it is one,
-// promtool says.
+// rule is the part of a recording rule, or of an alert, that the tests read. promtool
+// checks that it is valid.
 type rule struct {
 	Record, Alert, Expr string
 	Labels, Annotations map[string]string
 }
 
-// ruleFiles are the files of rules that are shipped.
+// ruleFiles are the shipped files of rules.
 func ruleFiles(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("prometheus/*.yml")
@@ -27,7 +27,7 @@ func ruleFiles(t *testing.T) []string {
 	return files
 }
 
-// rules are all that are shipped.
+// rules are all shipped rules.
 func rules(t *testing.T) (all []rule) {
 	t.Helper()
 	for _, file := range ruleFiles(t) {

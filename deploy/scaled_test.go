@@ -9,14 +9,14 @@ import (
 	"testing"
 )
 
-// duration matches those of a rules file that say how time passes: windows,
-// offsets, intervals, and how long a condition has to last. Those that are part of
-// a condition, such as a bucket's bound, are numbers and stay.
+// duration matches the durations in a rules file that say how time passes: windows,
+// offsets, intervals, and how long a condition has to last. Those in a condition, such
+// as a bucket's bound, are plain numbers and stay.
 var duration = regexp.MustCompile(`(\[|offset |interval: |for: )(\d+)([smhd])`)
 
-// scaled gives a copy of a rules file in which time passes so many times as fast,
-// and nothing else is changed: what fires after minutes fires after seconds. Each
-// of its durations is divided.
+// scaled gives a copy of a rules file in which time passes faster by that factor: each
+// duration is divided by it, so that what fires after minutes fires after seconds.
+// Nothing else changes.
 func scaled(t *testing.T, file string, times int) string {
 	t.Helper()
 	return rewritten(t, file, func(text string) string {
@@ -32,7 +32,7 @@ func scaled(t *testing.T, file string, times int) string {
 	})
 }
 
-// rewritten gives a copy of a file that rewrite has changed.
+// rewritten gives a copy of a file, changed by rewrite.
 func rewritten(t *testing.T, file string, rewrite func(string) string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -41,7 +41,7 @@ func rewritten(t *testing.T, file string, rewrite func(string) string) string {
 	}
 	changed := rewrite(string(text))
 	if changed == string(text) {
-		t.Fatalf("nothing of %s was to be changed", file)
+		t.Fatalf("nothing in %s was changed", file)
 	}
 	copied := filepath.Join(t.TempDir(), filepath.Base(file))
 	if err := os.WriteFile(copied, []byte(changed), 0o600); err != nil {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// The dashboards are of the types that Grafana publishes for them, and what is not
-// is found: grafana/schema says how. It works on a copy, with packages of its own.
+// The dashboards match the types that Grafana publishes for them, and mistakes are
+// found: grafana/schema says how. The test works on a copy, with its own packages.
 func TestDashboardsFollowGrafanasSchema(t *testing.T) {
 	t.Parallel()
 	npm := program(t, "npm", "npm")
@@ -31,13 +31,13 @@ func TestDashboardsFollowGrafanasSchema(t *testing.T) {
 		t.Fatalf("npm run check: %v\n%s", err, out)
 	}
 
-	// Faults that Grafana's own types leave open, a dashboard each, where one does not
-	// hide another.
+	// Mistakes that Grafana's own types allow, each in a dashboard of its own, so that
+	// none hides another.
 	text, err := os.ReadFile("grafana/dashboards/overview.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	faults := map[string][2]string{ // what is right, and what is not
+	faults := map[string][2]string{ // what is right, and what is wrong
 		"property":     {`"graphTooltip": 1`, `"graphTooltop": 1`},
 		"value":        {`"mode": "thresholds"`, `"mode": "treshold"`},
 		"option":       {`"graphMode": "none"`, `"graphMood": "none"`},
@@ -50,7 +50,7 @@ func TestDashboardsFollowGrafanasSchema(t *testing.T) {
 	for name, fault := range faults {
 		broken := strings.Replace(string(text), fault[0], fault[1], 1)
 		if broken == string(text) {
-			t.Fatalf("%s: nothing to break: no %s", name, fault[0])
+			t.Fatalf("%s: nothing to break: %s not found", name, fault[0])
 		}
 		if err := os.WriteFile(filepath.Join(dir, "dashboards", name+".json"), []byte(broken), 0o600); err != nil {
 			t.Fatal(err)

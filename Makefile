@@ -1,4 +1,4 @@
-# Versions of the tools that are run, not imported.
+# Versions of tools that are run, not imported.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 DEPGUARD    := github.com/OpenPeeDeeP/depguard/v2/cmd/depguard@v2.3.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
@@ -18,7 +18,7 @@ build: ## build the binary into dist/
 	CGO_ENABLED=0 go build -trimpath -o dist/mailtally ./cmd/mailtally
 
 .PHONY: test
-test: ## run all tests, on a PostgreSQL and a Kafka of their own
+test: ## run all tests, on their own PostgreSQL and Kafka
 	go test ./...
 
 .PHONY: race
@@ -35,7 +35,7 @@ lint: ## check format, vet, staticcheck and the import rule
 	go run $(DEPGUARD) ./...
 
 .PHONY: vuln
-vuln: ## look for known vulnerabilities (needs vuln.go.dev)
+vuln: ## check for known vulnerabilities (needs vuln.go.dev)
 	go run $(GOVULNCHECK) ./...
 
 .PHONY: fuzz
@@ -54,5 +54,5 @@ bench-full: ## measure everything at full length: an hour or two
 	cd internal/bench && go run . -full $(if $(PARTS),-parts $(PARTS)) $(if $(DIR),-dir $(DIR))
 
 .PHONY: screenshot
-screenshot: ## make the README's picture of the live page (needs Chromium)
+screenshot: ## take the README's screenshot of the live page (needs Chromium)
 	cd deploy && go test -count=1 -run '^TestPage$$' -args -screenshot page.png

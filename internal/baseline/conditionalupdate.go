@@ -10,8 +10,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// An UPDATE locks the row and then looks at its newest version, in the WHERE as
-// well as in the SET: nobody can come between.
+// An UPDATE locks the row and then looks at its newest version, in the WHERE as well as
+// in the SET: nobody can interfere.
 const (
 	updateOpened = `
 UPDATE baseline.email_history
@@ -37,15 +37,14 @@ UPDATE baseline.email_history
 	insertEmail = `INSERT INTO baseline.email_history (id) VALUES ($1) ON CONFLICT DO NOTHING`
 )
 
-// ConditionalUpdate counts e by an UPDATE that does the arithmetic in the
-// database and changes nothing if the event was counted before. An INSERT ahead
-// of it sees to it that there is a row. Both travel together and are one
-// transaction.
+// ConditionalUpdate counts e by an UPDATE that does the arithmetic in the database, and
+// changes nothing if the event was counted before. An INSERT before it makes sure that
+// there is a row. Both are sent together and are one transaction.
 //
-// It is right, and the best of the four. What it costs is the transaction an
-// event, with a commit to wait for, and the row: an array that an event is
-// appended to is read, copied and logged as a whole, so that the thousandth click
-// costs many times the first.
+// It is right, and the best of the four. Its costs are one transaction per event, with
+// a commit to wait for, and the row: an array that an event is appended to is read,
+// copied and logged as a whole, so that the thousandth click costs many times the
+// first.
 func ConditionalUpdate(ctx context.Context, pool *pgxpool.Pool, e tracking.Event) error {
 	var batch pgx.Batch
 	batch.Queue(insertEmail, e.EmailID)

@@ -9,12 +9,11 @@
 //	advisory lock       yes      the same, and round trips that others wait for
 //	serializable        yes      the same, and work done again at every conflict
 //
-// Each way has what its users would give it: prepared statements, a pool, an
-// index for its one question, and redeliveries told apart by their event id. The
-// three that read and then write share that code, so that what protects it is
-// all they differ in.
+// Each way has what its users would give it: prepared statements, a pool, an index for
+// its one query, and redeliveries recognized by their event id. The three that read and
+// then write share that code, so that they differ only in what protects it.
 //
-// [tracking.Store.Apply] is the conditional update too. It does a batch of
-// thousands in one statement, and its row remembers 8 bytes an event, of a
-// bounded number of events, and never a click.
+// [tracking.Store.Apply] is a conditional update too. It applies thousands of events in
+// one statement, and its row remembers 8 bytes per event, for a bounded number of
+// events, and no clicks.
 package baseline

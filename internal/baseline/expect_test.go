@@ -13,8 +13,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// history is what an application reads about an email, whoever counted. Tests
-// give each click a link of its own, by which it is known again.
+// history is what an application reads about an email, whichever way counted. Tests
+// give each click a link of its own, to recognize it by.
 type history struct {
 	ID          uuid.UUID
 	First       []*time.Time // as tracking.Types
@@ -54,8 +54,7 @@ func histories(t *testing.T, pool *pgxpool.Pool, relation string) map[uuid.UUID]
 	return byID
 }
 
-// expected is what should stand there after events: a fold over the distinct
-// ones.
+// expected is what should be stored after events: a fold over the distinct ones.
 func expected(events []tracking.Event) map[uuid.UUID]history {
 	type id struct {
 		email uuid.UUID
@@ -91,7 +90,7 @@ func expected(events []tracking.Event) map[uuid.UUID]history {
 	return want
 }
 
-// differences says in words what got lacks, or has too much of.
+// differences says in words what is missing from got, or too much.
 func differences(got, want map[uuid.UUID]history) (list []string) {
 	for id, w := range want {
 		g, ok := got[id]

@@ -18,8 +18,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Where nobody meets anybody all four ways are right, so what
-// TestReadModifyWriteLosesEvents shows is concurrency's doing alone.
+// If no two writers meet, all four ways are right: so what
+// TestReadModifyWriteLosesEvents shows is due to concurrency alone.
 func TestOneWriterLosesNothing(t *testing.T) {
 	for _, way := range baseline.Ways() {
 		t.Run(way.Name, func(t *testing.T) {
@@ -59,8 +59,8 @@ func TestConcurrentWritersLoseNothing(t *testing.T) {
 	})
 }
 
-// crowd gives events of a few emails, so that writers meet all the time, each
-// delivered one to three times, in no order.
+// crowd gives events of a few emails, so that writers meet all the time, each delivered
+// one to three times, in random order.
 func crowd() (deliveries []tracking.Event) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range 8 {

@@ -27,7 +27,7 @@ func clicked(id string, at time.Time) tracking.Event {
 	return tracking.Event{EmailID: email, EventID: id, Type: tracking.Clicked, OccurredAt: at, Link: "https://example.com/" + id}
 }
 
-// The two events meet at the email: both writers have begun before either ends.
+// The two events meet at the email: both writers start before either ends.
 var meetings = []struct {
 	name          string
 	first, second tracking.Event
@@ -69,8 +69,8 @@ func TestMailtallyKeepsTheSameEvents(t *testing.T) {
 	}
 }
 
-// meetBetweenReadAndWrite has both events read the row, then first write it,
-// then second.
+// meetBetweenReadAndWrite has both events read the row; then first writes it, then
+// second.
 func meetBetweenReadAndWrite(t *testing.T, pool *pgxpool.Pool, first, second tracking.Event) {
 	t.Helper()
 	group, ctx := errgroup.WithContext(t.Context())
@@ -98,7 +98,7 @@ func meetBetweenReadAndWrite(t *testing.T, pool *pgxpool.Pool, first, second tra
 	}
 }
 
-// sent is there before the two events of a meeting, so that there is a row.
+// sent is stored before the two events meet, so that there is a row.
 var sent = tracking.Event{EmailID: email, EventID: "sent", Type: tracking.Sent, OccurredAt: ten.Add(-time.Hour)}
 
 // meetAtTheRow has both events wait for the row, which the test holds, before
@@ -134,7 +134,7 @@ func meetAtTheRow(t *testing.T, pool *pgxpool.Pool, first, second tracking.Event
 }
 
 // waitForLockWaiters returns when n sessions of this database wait for a lock.
-// PostgreSQL tells nobody about that, so it has to be asked.
+// PostgreSQL gives no signal of that, so it polls.
 func waitForLockWaiters(ctx context.Context, t *testing.T, pool *pgxpool.Pool, n int) {
 	t.Helper()
 	for waiting := 0; waiting < n; {

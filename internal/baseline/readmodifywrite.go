@@ -8,8 +8,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// ReadModifyWrite reads the row, changes the copy, and writes it back. It is
-// what an ORM's load and save come to, and it is wrong.
+// ReadModifyWrite reads the row, changes the copy, and writes it back. This is what an
+// ORM's load and save amount to, and it is wrong.
 //
 //	writer A                     writer B
 //	reads  click_count 0
@@ -17,15 +17,15 @@ import (
 //	writes click_count 1
 //	                             writes click_count 1
 //
-// Whoever writes last overwrites all that the other one counted in between: its
-// click, and its open though it was the first. Nobody gets an error. A
-// transaction around the two statements changes nothing about that: READ
-// COMMITTED, the default, lets both of them read before either writes.
+// Whoever writes last overwrites all that the other counted in between: its click, and
+// its open even if that was the first. Nobody gets an error. A transaction around the
+// two statements does not help: READ COMMITTED, the default, lets both of them read
+// before either writes.
 //
-// It even overwrites what it doesn't change, since it writes the whole row.
+// It even overwrites columns that it did not change, since it writes the whole row.
 type ReadModifyWrite struct {
-	// BetweenReadAndWrite is called there, if it is set: tests bring about by it
-	// what is otherwise a matter of luck.
+	// BetweenReadAndWrite, if set, is called there: tests use it to force what is
+	// otherwise a matter of luck.
 	BetweenReadAndWrite func()
 }
 

@@ -40,9 +40,9 @@ func newClick(e tracking.Event) click {
 	return click{Link: e.Link, Timestamp: e.OccurredAt, IPAddress: e.IP, UserAgent: e.UserAgent}
 }
 
-// count adds e to the copy, and reports false if it is in there. The first time is the earliest, which late
-// arrivals need; often seen is "if openedAt == nil" in its place, which takes the
-// first to arrive for the first to have happened.
+// count adds e to the copy, and returns false if it was there already. The first time
+// is the earliest, for late arrivals' sake. Often one sees "if openedAt == nil"
+// instead, which takes the first to arrive for the first to have happened.
 func (r *row) count(e tracking.Event) bool {
 	if slices.Contains(r.eventIDs, e.EventID) {
 		return false
@@ -62,7 +62,7 @@ func (r *row) count(e tracking.Event) bool {
 	return true
 }
 
-// fields are pointers to what columns names, to scan into and to write from.
+// fields are pointers to the columns' fields, to scan into and to write from.
 func (r *row) fields() []any {
 	var fields []any
 	for _, t := range tracking.Types() {
@@ -89,7 +89,7 @@ type database interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// read gives a copy of the email's row, an empty one if it has none yet.
+// read gives a copy of the email's row, or an empty one if it has none.
 func read(ctx context.Context, db database, email uuid.UUID) (row, error) {
 	r := row{linkClicks: linkClicks{Clicks: []click{}}, eventIDs: []string{}}
 	err := db.QueryRow(ctx, selectRow, email).Scan(r.fields()...)
@@ -99,7 +99,7 @@ func read(ctx context.Context, db database, email uuid.UUID) (row, error) {
 	return r, nil
 }
 
-// write makes the email's row what the copy is.
+// write makes the email's row equal to the copy.
 func write(ctx context.Context, db database, email uuid.UUID, r row) error {
 	if _, err := db.Exec(ctx, saveRow, append([]any{email}, r.fields()...)...); err != nil {
 		return fmt.Errorf("baseline: write email %s: %w", email, err)

@@ -27,10 +27,10 @@ func Ways() []Way {
 	}
 }
 
-// The table has the columns of the view mailtally.email_history, and the ids of
-// the events counted. Both link_clicks and event_ids grow with the email, and
-// PostgreSQL writes a changed row anew as a whole: the cost of an event grows
-// with the number of events that its email has.
+// The table has the columns of the view mailtally.email_history, and the ids of the
+// events counted. Both link_clicks and event_ids grow with the email, and PostgreSQL
+// writes a changed row as a whole: so the cost of an event grows with the number of
+// events that its email has.
 const createTable = `
 CREATE SCHEMA IF NOT EXISTS baseline;
 CREATE TABLE IF NOT EXISTS baseline.email_history (

@@ -33,16 +33,16 @@ const (
 	folded = "events/row write"
 )
 
-// contender is one of the ways to write events that are compared.
+// contender is one of the compared ways to write events.
 type contender struct {
 	events  []tracking.Event
 	want    tallies
 	tallies string // the SQL for its sums
-	// prepare does what is not measured, and gives what is.
+	// prepare does what is not measured, and returns what is.
 	prepare func(*row, *pgxpool.Pool) (write func(context.Context) error)
 }
 
-// apply measures how fast events become a tally, beside the usual ways.
+// apply measures how fast events become a tally, compared with the usual ways.
 func apply(ctx context.Context, b *bench) error {
 	few, many := stream(pick(b, 12_000, 50_000), time.Now()), stream(pick(b, 300_000, 1_500_000), time.Now())
 	list, rows := contenders(few, many)
@@ -104,7 +104,7 @@ func (b *bench) contend(ctx context.Context, c contender, r *row) error {
 	return nil
 }
 
-// each runs do for each of n at once.
+// each runs do n times concurrently.
 func each(ctx context.Context, n int, do func(ctx context.Context, i int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for i := range n {
@@ -113,7 +113,7 @@ func each(ctx context.Context, n int, do func(ctx context.Context, i int) error)
 	return group.Wait()
 }
 
-// eachEvent has 8 writers apply events one by one, as a webhook's handler would.
+// eachEvent has 8 writers apply events one by one, as a webhook handler would.
 func eachEvent(ctx context.Context, pool *pgxpool.Pool, way baseline.Way, events []tracking.Event) error {
 	var next atomic.Int64
 	return each(ctx, 8, func(ctx context.Context, _ int) error {
@@ -129,8 +129,7 @@ func eachEvent(ctx context.Context, pool *pgxpool.Pool, way baseline.Way, events
 	})
 }
 
-// keyed shares events out among writers by their email, as Kafka's keys do among
-// partitions.
+// keyed distributes events over writers by email, as Kafka's keys do over partitions.
 func keyed(events []tracking.Event, writers int) [][]tracking.Event {
 	shares := make([][]tracking.Event, writers)
 	for w := range shares {
@@ -156,7 +155,7 @@ func applyAll(ctx context.Context, pool *pgxpool.Pool, shares [][]tracking.Event
 	})
 }
 
-// rowWrites is how many rows of the tally the batches write: one an email.
+// rowWrites is how many rows of the tally the batches write: one per email and batch.
 func rowWrites(shares [][]tracking.Event, batch int) (n int) {
 	for _, share := range shares {
 		for events := range slices.Chunk(share, batch) {
@@ -173,7 +172,7 @@ func rowWrites(shares [][]tracking.Event, batch int) (n int) {
 const undisturbedText = "This program holds whole streams in memory, as no consumer does, and looking through them for garbage would be charged to what it measures: it collects before each run, and hardly in it (GOGC is 300)."
 
 // undisturbed collects this process's garbage now, and next when the heap has grown
-// fourfold. It returns what undoes that.
+// fourfold. It returns a function that undoes that.
 func undisturbed() (undo func()) {
 	runtime.GC()
 	before := debug.SetGCPercent(300)

@@ -9,12 +9,13 @@ import (
 const delayText = "Producer and one consumer with their default settings, one broker, PostgreSQL and the load generator share the machine. Signed webhooks of 1 KB, of events out of the middle of an arrival-ordered stream, fall due at random moments (a Poisson process) from 256 senders that do not wait for each other. " +
 	"The time is from the moment when a webhook was to be sent to PostgreSQL's commit time stamp of its row (which costs PostgreSQL track_commit_timestamp). That stamp is taken before the WAL is flushed, so the commit's own fsync is not in it. p99.9 is left out where fewer than %s were measured. CPU is a webhook's, in transactions of so few events. The final rows are checked against what was sent. %s %s"
 
-// tailSamples is how many make a p99.9: below, it is that of five at the most.
+// tailSamples is how many samples a p99.9 needs: with fewer, it would rest on five at
+// most.
 const tailSamples = 5000
 
 // delay measures the time from a webhook to its committed row.
 func delay(ctx context.Context, b *bench) error {
-	// What is first after a start is not measured: the broker's Java compiles.
+	// The first run after a start is not measured: the broker's JIT is still compiling.
 	if err := b.delayAt(ctx, 2000, &row{name: "warm-up"}); err != nil {
 		return err
 	}

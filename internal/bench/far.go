@@ -20,8 +20,8 @@ All members, the broker, PostgreSQL and the proxy share the machine: a member th
 
 // far measures what a distant database costs.
 func far(ctx context.Context, b *bench) error {
-	// Eight members take some seconds until they share the partitions, and the
-	// first of them work meanwhile.
+	// Eight members take some seconds to share the partitions, and the first ones are
+	// already working.
 	n, long := pick(b, 2_500_000, 4_000_000), pick(b, 3*time.Second, 10*time.Second)
 	const partitions = 16 // two each for eight members
 	t, err := b.kafka.filled(ctx, "far", partitions, steady(n, time.Now()), resendBody)

@@ -9,8 +9,7 @@ import (
 
 const gatewayText = "The producer process with its default settings, one broker and the load generator share the machine. Signed webhooks of 1 KB; a 2xx is a record with acks=all. After each run the topic holds as many records as there were 2xx. CPU is a webhook's. " + kafkaText
 
-// gateway measures webhooks until they are answered 2xx, which is when Kafka has
-// them.
+// gateway measures webhooks until they are answered 2xx, which is when Kafka has them.
 func gateway(ctx context.Context, b *bench) error {
 	long := pick(b, 2*time.Second, 10*time.Second)
 	connections, rates := []int{1, 8, 64, 256, 1000, 2000, 256, 256, 256}, []float64{6: 2000, 7: 10_000, 8: 20_000}
@@ -18,8 +17,9 @@ func gateway(ctx context.Context, b *bench) error {
 	load := func(i int, r *row) error {
 		return b.loadGateway(ctx, generator{connections: connections[i], rate: rates[i], warmup: long / 2, measured: long}, r)
 	}
-	// The first after a start are not measured: the broker's Java compiles. With few
-	// connections it gets many small requests, with many a few large ones.
+	// The first runs after a start are not measured: the broker's JIT is still
+	// compiling. With few connections the broker gets many small requests, with many a
+	// few large ones.
 	for _, i := range []int{1, 3} {
 		if err := load(i, &row{}); err != nil {
 			return fmt.Errorf("warm up: %w", err)

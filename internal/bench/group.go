@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	// A group is asked for what it has committed so often while there is much to
-	// do, and over the last tenth. Fifty times a second would take 4 % of two cores,
-	// most of it the broker's.
+	// The intervals at which a group's committed offsets are read: seldom while much is
+	// left to do, often over the last tenth. Fifty times a second throughout would take
+	// 4 % of two cores, most of it the broker's.
 	seldom = 100 * time.Millisecond
 	often  = 10 * time.Millisecond
 
-	// standstill is how long a group may commit nothing before the run is aborted.
+	// standstill is how long a group may commit nothing before the run is abandoned.
 	standstill = time.Minute
 
 	eventRate = "rate, events/s"
@@ -45,8 +45,8 @@ func (b *bench) group(pool *pgxpool.Pool, t *topic) *group {
 	return &group{b: b, pool: pool, databaseURL: b.db.URL("bench"), topic: t, name: fmt.Sprintf("bench-%d", time.Now().UnixNano())}
 }
 
-// work has so many members work the topic off, adds to r what that took from when
-// it is started until it is done or has taken so long, and checks the final rows.
+// work has members consume the topic. It adds to r the cost from when started returns
+// true until the work is done or long has passed, and checks the final rows.
 func (g *group) work(ctx context.Context, members int, started func(progress) bool, long time.Duration, r *row) error {
 	defer g.end()
 	for range members {
@@ -81,7 +81,7 @@ func (g *group) end() {
 	g.members = nil
 }
 
-// shared tells whether all members share all partitions among themselves.
+// shared tells whether the partitions are assigned to all members.
 func (g *group) shared(ctx context.Context) bool {
 	groups, _ := g.b.kafka.admin.DescribeGroups(ctx, g.name) // after an error there is none
 	busy, assigned := 0, 0
@@ -100,8 +100,8 @@ type progress struct {
 	events int
 }
 
-// follow looks at the group until enough says so, and gives the progress that it
-// said so of. A group that stands still is an error.
+// follow polls the group until enough returns true, and returns the progress that it
+// was called with. A group that makes no progress is an error.
 func (g *group) follow(ctx context.Context, enough func(progress) bool) (progress, error) {
 	var moved progress
 	for {
@@ -132,7 +132,7 @@ func (g *group) follow(ctx context.Context, enough func(progress) bool) (progres
 	}
 }
 
-// drain has a group of so many members work all of t off into a fresh database.
+// drain has a group of members consume all of t into a fresh database.
 func (b *bench) drain(ctx context.Context, t *topic, members int, r *row) error {
 	pool, err := b.db.fresh(ctx, 2)
 	if err != nil {
@@ -142,8 +142,8 @@ func (b *bench) drain(ctx context.Context, t *topic, members int, r *row) error 
 	return b.group(pool, t).work(ctx, members, func(p progress) bool { return p.events > 0 }, time.Hour, r)
 }
 
-// measure adds to r what the group does between from, which is now, and when it is
-// enough.
+// measure adds to r what the group does between from, which is now, and when enough
+// returns true.
 func (g *group) measure(ctx context.Context, r *row, from progress, enough func(progress) bool) error {
 	before, err := g.used()
 	if err != nil {
@@ -183,8 +183,8 @@ func (g *group) measure(ctx context.Context, r *row, from progress, enough func(
 	return nil
 }
 
-// used is the CPU time that members, PostgreSQL, Kafka and the proxy, which is this
-// process, have used.
+// used is the CPU time that members, PostgreSQL, Kafka and the proxy (which is this
+// process) have used.
 func (g *group) used() (times [4]float64, err error) {
 	for _, m := range g.members {
 		used, failure := cpu(m.Pid())
@@ -199,8 +199,9 @@ func (g *group) used() (times [4]float64, err error) {
 	return times, err
 }
 
-// check compares the rows with the topic, as of the committed offsets. All events before them must be there. What lies behind them may
-// be, since rows are committed first: then it must be there as a whole.
+// check compares the rows with the topic, as of the committed offsets. All events below
+// them must be stored. What lies above them may be stored too, since rows are committed
+// first: then it must be complete.
 func (g *group) check(ctx context.Context, r *row) error {
 	offsets, err := g.topic.committed(ctx, g.name)
 	if err != nil {

@@ -25,8 +25,8 @@ SELECT pg_table_size('mailtally.email') + pg_table_size('mailtally.email_event_s
        (SELECT sum(pg_table_size(relid)) FROM pg_partition_tree('mailtally.email_event'))::bigint,
        (SELECT sum(pg_indexes_size(relid)) FROM pg_partition_tree('mailtally.email_event'))::bigint`
 
-// growth measures whether the rate, the WAL and the bytes on disk of an event
-// stay what they are while the tables grow.
+// growth measures whether the rate, the WAL and the disk space per event stay the same
+// while the tables grow.
 func growth(ctx context.Context, b *bench) error {
 	pool, err := b.db.fresh(ctx, 4)
 	if err != nil {
@@ -67,7 +67,7 @@ type grower struct {
 	events float64 // so far
 }
 
-// grow applies so many millions of the stream, and adds to r what that took.
+// grow applies that many millions of the stream, and adds the cost to r.
 func (g *grower) grow(ctx context.Context, r *row, millions int) error {
 	const batch, writers = 20_000, 4
 	var took time.Duration

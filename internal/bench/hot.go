@@ -16,7 +16,7 @@ One email that gets up to a million opens and clicks, 6 opens to a click. A row 
 
 %s`
 
-// hot measures whether an email's events cost more the more it has.
+// hot measures whether an email's events cost more the more events it has.
 func hot(ctx context.Context, b *bench) error {
 	pool, err := b.db.fresh(ctx, 8)
 	if err != nil {
@@ -66,7 +66,7 @@ func hot(ctx context.Context, b *bench) error {
 	return err
 }
 
-// hotEmails makes events of emails as it is told, and applies them.
+// hotEmails makes events of given emails, and applies them.
 type hotEmails struct {
 	store  tracking.Store
 	source *streamer // of random ids
@@ -79,8 +79,8 @@ func (h *hotEmails) fresh() uuid.UUID {
 	return h.source.emailID()
 }
 
-// inTurns applies batches of that size, n times one of each kind, and adds to r the
-// median time of each.
+// inTurns applies batches of that size, n of each kind in turn, and adds the median
+// time of each kind to r.
 func (h *hotEmails) inTurns(ctx context.Context, r *row, n, size int, names []string, kinds ...func() func() uuid.UUID) error {
 	took := make([][]float64, len(kinds))
 	for i := range n {
@@ -99,7 +99,7 @@ func (h *hotEmails) inTurns(ctx context.Context, r *row, n, size int, names []st
 	return nil
 }
 
-// apply applies a batch of n new events of those emails, and says how long that
+// apply applies a batch of n new events of those emails, and returns how long that
 // took, in ms.
 func (h *hotEmails) apply(ctx context.Context, n int, email func() uuid.UUID) (float64, error) {
 	events := make([]tracking.Event, n)

@@ -17,7 +17,7 @@ import (
 // kafkaText is what package apachekafka runs.
 const kafkaText = "Apache Kafka with one broker and one replica, so that acks=all is the acknowledgement of one; a heap of 512 MB, the serial collector, 2 network and 4 I/O threads; writes without fsync, as Kafka's are by default; group.initial.rebalance.delay.ms=0."
 
-// kafka is an Apache Kafka of a part's own.
+// kafka is a part's own Apache Kafka.
 type kafka struct {
 	*apachekafka.Broker
 	client *kgo.Client // which is not measured
@@ -41,7 +41,7 @@ func (b *bench) startKafka(ctx context.Context, dir string, options []kgo.Opt) (
 	return &kafka{broker, client, kadm.NewClient(client)}, nil
 }
 
-// stop ends the broker, not kindly: nobody wants its data.
+// stop kills the broker: nobody needs its data.
 func (k *kafka) stop() {
 	k.client.Close()
 	k.Kill()
@@ -75,8 +75,8 @@ func (t *topic) env() []string {
 	return []string{"KAFKA_BROKERS=" + t.kafka.Addr(), "KAFKA_TOPIC=" + t.name, "KAFKA_DEAD_LETTER_TOPIC=" + t.deadLetter}
 }
 
-// record is what mailtally's producer makes of a webhook, received soon after its
-// event.
+// record is the record that mailtally's producer makes of a webhook, received soon
+// after its event.
 func record(topic string, e *tracking.Event, body []byte) *kgo.Record {
 	received := e.OccurredAt.Add(time.Second)
 	travels := tracking.Record{Provider: "resend", EventID: e.EventID, SentAt: strconv.FormatInt(received.Unix(), 10), ReceivedAt: received}
@@ -88,9 +88,8 @@ func record(topic string, e *tracking.Event, body []byte) *kgo.Record {
 }
 
 // filled makes a topic that holds the webhooks of events, partitioned by key as the
-// producer does it. They come faster than any gateway takes them in, and wait for
-// each other as long as kgo has them by default, the producer's for a millisecond:
-// its batches are smaller.
+// producer does. They arrive faster than any gateway takes them in, and linger for
+// kgo's default. The producer lingers for only a millisecond: its batches are smaller.
 func (k *kafka) filled(ctx context.Context, name string, partitions int, events []tracking.Event, body func(*tracking.Event) []byte) (*topic, error) {
 	t, err := k.topic(ctx, name, partitions)
 	if err != nil {
@@ -99,7 +98,7 @@ func (k *kafka) filled(ctx context.Context, name string, partitions int, events 
 	t.events = events
 	var failure error
 	for i := range events {
-		// Promises are called one after the other, and in the order of offsets.
+		// Promises are called one at a time, in the order of offsets.
 		k.client.Produce(ctx, record(name, &events[i], body(&events[i])), func(r *kgo.Record, err error) {
 			if err == nil && r.Offset != int64(len(t.places[r.Partition])) {
 				err = fmt.Errorf("a record of partition %d is at %d, want %d", r.Partition, r.Offset, len(t.places[r.Partition]))
@@ -132,7 +131,8 @@ func (t *topic) committed(ctx context.Context, group string) ([]int64, error) {
 	return offsets, nil
 }
 
-// holds is nil if the topic holds so many records, and its dead letters none.
+// holds returns nil if the topic holds that many records, and the dead-letter topic
+// none.
 func (t *topic) holds(ctx context.Context, want int) error {
 	ends, err := t.kafka.admin.ListEndOffsets(ctx, t.name, t.deadLetter)
 	if err == nil {

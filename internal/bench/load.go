@@ -9,21 +9,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// generator is HTTP requests sent to a server on loopback. It is one thread that
-// waits for all connections at once and only copies bytes: on a machine that the
-// generator shares with what it measures, a client that costs as much as the
-// server would halve the result.
+// generator sends HTTP requests to a server on loopback. It is one thread that waits
+// for all connections at once and only copies bytes: it shares the machine with what it
+// measures, and a client as expensive as the server would halve the result.
 type generator struct {
 	addr        string
 	connections int
-	// rate is of requests a second, due at random moments (a Poisson process) and
-	// whatever the server does; 0 sends one when the one before has its answer, on
-	// each connection.
+	// rate is in requests per second, due at random moments (a Poisson process)
+	// whatever the server does. 0 means that each connection sends its next request
+	// when the last has been answered.
 	rate float64
-	// request gives the bytes of the i-th request, which is due at that time. They
-	// are to stay as they are until the next call.
+	// request returns the bytes of the i-th request, due at that time. They must not
+	// change until the next call.
 	request func(i int, due time.Time) []byte
-	// What is answered from warmup on is measured, for so long.
+	// After warmup, answers are measured for this long.
 	warmup, measured time.Duration
 }
 
@@ -32,13 +31,13 @@ type loaded struct {
 	sent         int       // all requests; each was answered 2xx
 	from, until  time.Time // what was measured is between these
 	acknowledged int       // answers while it was measured
-	// latencies are of those requests that were due while it was measured. Under a
-	// rate they are counted from the moment when the request was due, not from when a
-	// connection was free to send it: a server that halts for a second has made
-	// everybody wait who came in that second.
+	// latencies are those of the requests that were due while it was measured. With a
+	// rate, they count from when the request was due, not from when a connection was
+	// free to send it: a server that stalls for a second has delayed everybody who came
+	// in that second.
 	latencies []time.Duration
-	// unsent fell due and were never sent, as all connections were waiting at the
-	// end. They are in latencies with the time they had waited by then.
+	// unsent requests were due but never sent, as all connections were still waiting at
+	// the end. latencies includes them, with the time that they had waited by then.
 	unsent int
 }
 
@@ -49,8 +48,7 @@ func (l *loaded) record(due, now time.Time) {
 	}
 }
 
-// ms is the latency in ms that so large a part of the requests had at most: NaN if
-// there were none.
+// ms is the quantile of the latencies in ms; NaN if there are none.
 func (l *loaded) ms(part float64) float64 {
 	if len(l.latencies) == 0 {
 		return math.NaN()
@@ -59,7 +57,7 @@ func (l *loaded) ms(part float64) float64 {
 	return ms(l.latencies[int(part*float64(len(l.latencies)-1))])
 }
 
-// load sends the load, and gives also the CPU time, in seconds, that each of these
+// load sends the load, and also returns the CPU time, in seconds, that each of these
 // processes used while it was measured.
 func (l generator) load(ctx context.Context, pids ...int) (met *loaded, used []float64, err error) {
 	used = make([]float64, len(pids))

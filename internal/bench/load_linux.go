@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// answerTimeout bounds the wait for what is under way at the end.
+// answerTimeout bounds the wait for the requests in flight at the end.
 const answerTimeout = 30 * time.Second
 
 // sender is a generator that is being sent. It belongs to one goroutine.
@@ -27,7 +27,7 @@ type sender struct {
 	waiting []time.Time // when the requests were due that no connection was free for
 }
 
-// conn is a connection with at most one request under way.
+// conn is a connection with at most one request in flight.
 type conn struct {
 	fd     int
 	due    time.Time // of the request
@@ -89,8 +89,8 @@ func (s *sender) open() error {
 	return watch(s.timer)
 }
 
-// send is the loop: it sends what is due, and then waits for answers and for what
-// falls due next.
+// send is the loop: it sends what is due, then waits for answers and for the next
+// request to fall due.
 func (s *sender) send(ctx context.Context) error {
 	start := time.Now()
 	s.from = start.Add(s.warmup)
@@ -141,7 +141,7 @@ func (s *sender) send(ctx context.Context) error {
 	}
 }
 
-// dispatch sends the next request, due at that time, on a connection that is idle.
+// dispatch sends the next request, due at that time, on an idle connection.
 func (s *sender) dispatch(due time.Time) error {
 	c := s.idle[0]
 	s.idle = s.idle[1:]
@@ -154,8 +154,7 @@ func (s *sender) dispatch(due time.Time) error {
 	return nil
 }
 
-// wait waits until an answer has come, and for no longer than that, and takes in
-// the answers.
+// wait waits for answers, for at most that long, and reads them.
 func (s *sender) wait(most time.Duration) error {
 	at := unix.ItimerSpec{Value: unix.NsecToTimespec(max(1, int64(most)))}
 	if err := unix.TimerfdSettime(s.timer, 0, &at, nil); err != nil {
@@ -177,7 +176,8 @@ func (s *sender) wait(most time.Duration) error {
 	return nil
 }
 
-// read takes in what has come of an answer. It ends with an empty line: those that
+// read reads what has arrived of an answer. An answer ends with an empty line: those
+// that acknowledge a webhook have no body, and anything else is an error.
 // acknowledge a webhook have no body, and all else is an error.
 func (s *sender) read(c *conn) error {
 	n, err := unix.Read(c.fd, c.answer[c.n:])

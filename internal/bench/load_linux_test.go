@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// loadOn runs a generator against a server that does that with each request.
+// loadOn runs a generator against a server with that handler.
 func loadOn(t *testing.T, l generator, handler http.HandlerFunc) (*loaded, error) {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -20,7 +20,7 @@ func loadOn(t *testing.T, l generator, handler http.HandlerFunc) (*loaded, error
 	return met, err
 }
 
-// Whatever the producer acknowledges with is taken for that, and nothing else.
+// Any 2xx counts as acknowledged, and nothing else.
 func TestLoadTakes2xxAlone(t *testing.T) {
 	for status, well := range map[int]bool{200: true, 204: true, 301: false, 401: false, 503: false} {
 		l := generator{connections: 3, measured: 50 * time.Millisecond}
@@ -38,8 +38,8 @@ func TestLoadTakes2xxAlone(t *testing.T) {
 	}
 }
 
-// Who came while the server halted has waited since then, though there was no
-// connection to send it on, and also where it was never sent.
+// Requests due while the server was stalled have waited since then, even if no
+// connection was free to send them, and even if they were never sent.
 func TestLoadCountsFromWhenRequestsWereDue(t *testing.T) {
 	l := generator{connections: 2, rate: 1000, measured: 200 * time.Millisecond}
 	met, err := loadOn(t, l, func(http.ResponseWriter, *http.Request) { <-time.After(l.measured) })

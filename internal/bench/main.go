@@ -1,14 +1,14 @@
-// Command bench measures mailtally on real parts: a PostgreSQL that loses nothing
-// when the machine dies, Apache Kafka, and the real binary. What is compared runs
-// in interleaved rounds on one machine, the final rows of every run are checked,
-// and the report says what it ran on.
+// Command bench measures mailtally on real components: a PostgreSQL that loses nothing
+// when the machine crashes, Apache Kafka, and the real binary. What is compared runs in
+// interleaved rounds on one machine, the final rows of every run are checked, and the
+// report says what it ran on.
 //
 //	go run . -parts apply,hot        # those parts, the short form
 //	go run . -full                   # everything, at full length
 //	go run . -dir /mnt/disk          # with the data on that disk
 //
-// It needs Linux, a Go toolchain, a PostgreSQL (one is fetched where there is none)
-// and, for the parts with Kafka, a JDK 17 or newer and Maven.
+// It needs Linux, a Go toolchain, a PostgreSQL (downloaded if there is none) and, for
+// the parts with Kafka, a JDK 17 or newer and Maven.
 package main
 
 import (
@@ -91,8 +91,8 @@ func pick[T any](b *bench, short, full T) T {
 	return short
 }
 
-// interleave measures each row once a round, in another order every round, so that
-// none is always the first or follows the same one.
+// interleave measures each row once per round, in a different order every round, so
+// that none is always first or always follows the same one.
 func (b *bench) interleave(rows []row, measure func(i int) error) error {
 	for round := range b.rounds {
 		for k := range rows {
@@ -106,8 +106,8 @@ func (b *bench) interleave(rows []row, measure func(i int) error) error {
 	return nil
 }
 
-// wrong notes that final rows of mailtally's are not what they should be. The run
-// goes on, and fails in the end.
+// wrong records that mailtally's final rows are not what they should be. The run goes
+// on, and fails at the end.
 func (b *bench) wrong(what string) {
 	b.failed = true
 	b.log.Error("final rows are wrong", "what", what)
@@ -119,7 +119,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run measures. Tables go to stdout as they come, and into a file.
+// run measures. Tables go to stdout as they are finished, and into a file.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -168,14 +168,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// dataDir makes a folder for a run's data in parent, the system's temporary one if
-// that is "".
+// dataDir makes a folder for a run's data in parent; "" means the system's temporary
+// folder.
 func dataDir(parent string) (string, error) {
 	dir, err := os.MkdirTemp(parent, "mailtally-bench-")
 	if err != nil {
 		return "", err
 	}
-	// PostgreSQL refuses root and then runs as another user, who has to get by.
+	// PostgreSQL refuses root and then runs as another user, who has to be able to
+	// enter.
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return "", err
 	}

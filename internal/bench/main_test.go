@@ -44,7 +44,7 @@ func TestRunRefusesArguments(t *testing.T) {
 	}
 }
 
-// Each row is measured once a round, and is the first in turn.
+// Each row is measured once per round, and each is first in turn.
 func TestInterleave(t *testing.T) {
 	b := &bench{rounds: 3, log: slog.New(slog.DiscardHandler)}
 	var order []int

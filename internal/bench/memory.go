@@ -21,7 +21,7 @@ One member with its default settings works off a backlog of %s webhooks of 700 b
 
 %s %s`
 
-// memory measures how much memory a member takes, whatever its backlog unpacks to.
+// memory measures how much memory a member takes, however well its backlog compresses.
 func memory(ctx context.Context, b *bench) error {
 	n := pick(b, 500_000, 3_000_000)
 	events := counting(n, time.Now())
@@ -76,7 +76,7 @@ func counting(n int, now time.Time) []tracking.Event {
 // bodySize is the bytes of a webhook's body in the part memory.
 const bodySize = 700
 
-// bodyWith gives webhooks of bodySize bytes with so many random characters.
+// bodyWith makes webhook bodies of bodySize bytes with that many random characters.
 func bodyWith(random int) func(*tracking.Event) []byte {
 	const letters = "!#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~"
 	rng := rand.New(rand.NewPCG(5, 6))

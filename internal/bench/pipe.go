@@ -13,7 +13,7 @@ From %s webhook bodies of 1 KB, which lie in %d partitions of Apache Kafka, to c
 
 %s %s`
 
-// pipe measures the way from Kafka to committed rows.
+// pipe measures the path from Kafka to committed rows.
 func pipe(ctx context.Context, b *bench) error {
 	n := pick(b, 1_000_000, 3_000_000)
 	t, err := b.kafka.filled(ctx, "pipe", partitions, stream(n, time.Now()), resendBody)

@@ -14,8 +14,7 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// settings are those of a server of a size that is worth measuring, and which
-// loses nothing when the machine dies.
+// settings are those of a realistic server that loses nothing when the machine crashes.
 var settings = map[string]string{
 	"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on",
 	"shared_buffers": "2GB", "max_wal_size": "8GB", "min_wal_size": "2GB", "max_connections": "200",
@@ -23,13 +22,14 @@ var settings = map[string]string{
 
 const settingsText = "PostgreSQL with fsync, full_page_writes and synchronous_commit on, shared_buffers 2 GB, max_wal_size 8 GB, min_wal_size 2 GB, wal_compression lz4 where the build has it; all else as it comes."
 
-// database is a PostgreSQL server of a part's own.
+// database is a part's own PostgreSQL server.
 type database struct {
 	*localpg.Server
 	admin *pgxpool.Pool
 }
 
-// startPostgres starts a server with its data in dir, and more settings than those.
+// startPostgres starts a server with its data in dir, with more in addition to
+// settings.
 func (b *bench) startPostgres(ctx context.Context, dir string, more map[string]string) (*database, error) {
 	all := maps.Clone(settings)
 	maps.Copy(all, more)
@@ -54,10 +54,10 @@ func (d *database) stop() {
 	if d.admin != nil {
 		d.admin.Close()
 	}
-	// Whatever ended the part: its context may have.
+	// Whatever ended the part: its context may have ended.
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	d.Stop(ctx) // after the time it is killed: nobody wants its data
+	d.Stop(ctx) // killed at the deadline: nobody needs its data
 }
 
 // fresh recreates the database bench, with the tables of mailtally and of the
@@ -102,10 +102,10 @@ func (d *database) fresh(ctx context.Context, connections int32) (*pgxpool.Pool,
 	return pool, nil
 }
 
-// timed runs write, and gives how long it took and how much WAL the server wrote
+// timed runs write, and returns how long it took and how much WAL the server wrote
 // meanwhile.
 func (d *database) timed(ctx context.Context, write func(context.Context) error) (took time.Duration, wal float64, err error) {
-	// This process holds whole streams in memory, as no consumer does: it collects
+	// This process holds whole streams in memory, unlike a consumer: collect garbage
 	// now, and hardly while it is measured.
 	defer undisturbed()()
 	const sql = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8"

@@ -21,20 +21,20 @@ import (
 	"github.com/mailtally/mailtally/internal/bench/child"
 )
 
-// process is a mailtally in one of its roles, which is being measured.
+// process is a mailtally process in one of its roles, being measured.
 type process struct {
 	*child.Process
 	log         string // the path of its output
 	addr, admin string // host:port, for webhooks and for metrics
 }
 
-// mailtally starts the product's binary in a role, with its default settings but for
+// mailtally starts the product's binary in a role, with default settings except for
 // env. It ends with stop, or with this process.
 func (b *bench) mailtally(ctx context.Context, role string, env ...string) (*process, error) {
 	program := filepath.Join(b.dir, "mailtally")
 	if _, err := os.Stat(program); err != nil {
 		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "./cmd/mailtally")
-		// In its own module, whose dependencies need not be this one's.
+		// Built in its own module, which has dependencies of its own.
 		cmd.Dir, cmd.Env = output("go", "list", "-m", "-f", "{{.Dir}}", "github.com/mailtally/mailtally"), append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build mailtally: %w\n%s", err, out)
@@ -54,8 +54,8 @@ func (b *bench) mailtally(ctx context.Context, role string, env ...string) (*pro
 	}
 	defer out.Close() // the program has its own
 	cmd := exec.Command(program, role)
-	// Nothing of this process's environment but what any program needs: what else is
-	// set here, GOGC say, is not to be measured.
+	// Nothing from this process's environment except what any program needs: other
+	// settings, such as GOGC, must not be measured.
 	cmd.Env = append(env, "HTTP_ADDR="+addr, "ADMIN_ADDR="+admin, "RESEND_WEBHOOK_SECRETS=whsec_"+base64.StdEncoding.EncodeToString([]byte(webhookKey)),
 		"LOG_FORMAT=text", "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
 	cmd.Stdout, cmd.Stderr = out, out
@@ -76,7 +76,7 @@ func (p *process) stop() {
 	}
 }
 
-// wait waits until the process is as it is wanted, and asks 20 times a second.
+// wait polls 20 times a second until is returns true.
 func (p *process) wait(ctx context.Context, what string, is func(context.Context) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
@@ -92,7 +92,7 @@ func (p *process) wait(ctx context.Context, what string, is func(context.Context
 	return nil
 }
 
-// ready waits until the process is.
+// ready waits until the process is ready.
 func (p *process) ready(ctx context.Context) error {
 	return p.wait(ctx, "mailtally is ready", func(ctx context.Context) bool {
 		_, err := p.ask(ctx, "/readyz")
@@ -129,15 +129,15 @@ func (p *process) metric(ctx context.Context, name string, total *float64) error
 	return err
 }
 
-// tail is the end of what the process said.
+// tail is the end of the process's output.
 func (p *process) tail() string {
 	text, _ := os.ReadFile(p.log)
 	return string(text[max(0, len(text)-2000):])
 }
 
-// cpu is the CPU time that the process with that pid has used, in seconds, with
-// that of its descendants, ended ones included. (Of this process's own children only
-// those count that have ended.)
+// cpu is the CPU time, in seconds, used by the process with that pid and by its
+// descendants, ended ones included. (Of this process's own children, only ended ones
+// count.)
 func cpu(pid int) (seconds float64, err error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -165,8 +165,7 @@ func cpu(pid int) (seconds float64, err error) {
 
 const userHZ = 100 // ticks a second, on every Linux that Go runs on
 
-// residentMB is the most memory that the process had resident so far (VmHWM), in
-// MiB.
+// residentMB is the process's peak resident memory (VmHWM), in MiB.
 func (p *process) residentMB() (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {

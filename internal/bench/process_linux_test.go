@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// PostgreSQL's work is done by the postmaster's children, of which some have
-// ended when the time is asked for.
+// PostgreSQL's work is done by the postmaster's children, some of which have ended when
+// the time is read.
 func TestCPUOfDescendants(t *testing.T) {
 	// The shell in brackets works; the one around it only waits for it.
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", `

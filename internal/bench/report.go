@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// report is what a run found out.
+// report is the result of a run.
 type report struct {
 	head     string
 	versions []string // of what was measured
@@ -22,8 +22,8 @@ type report struct {
 	out      io.Writer // where tables are printed as they come
 }
 
-// newReport describes the run, the machine and the disk of its data. Memory is
-// refused for that: an fsync costs nothing there, and how often one is needed is
+// newReport describes the run, the machine and the disk of its data. Memory-backed
+// folders are refused: an fsync costs nothing there, and how often one is needed is
 // part of what is measured.
 func newReport(b *bench, out io.Writer) (*report, error) {
 	filesystem := output("stat", "-f", "-c", "%T", b.dir)
@@ -45,14 +45,14 @@ func newReport(b *bench, out io.Writer) (*report, error) {
 	return &report{head: head, versions: []string{"Go " + strings.TrimPrefix(runtime.Version(), "go")}, out: out}, nil
 }
 
-// output is what a program says: "" if it fails.
+// output is a program's output: "" if it fails.
 func output(name string, args ...string) string {
 	text, _ := exec.Command(name, args...).Output()
 	return strings.TrimSpace(string(text))
 }
 
-// fsyncTime is the median time of an fsync after an append of a page, in ms, which
-// is about what a commit waits for.
+// fsyncTime is the median time of an fsync after appending a page, in ms, which is
+// about what a commit waits for.
 func fsyncTime(dir string) (float64, error) {
 	file, err := os.Create(filepath.Join(dir, "fsync"))
 	if err != nil {
@@ -74,8 +74,8 @@ func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond)
 // row is one of the things compared.
 type row struct {
 	name   string
-	names  []string             // of its figures, in the order in which they came
-	values map[string][]float64 // by those, one a round
+	names  []string             // of its figures, in the order in which they were added
+	values map[string][]float64 // by name, one per round
 }
 
 // add adds a round's value to the row's figure with that name.
@@ -89,14 +89,14 @@ func (r *row) add(name string, value float64) {
 	r.values[name] = append(r.values[name], value)
 }
 
-// ratio adds a figure to r: values by others, round by round.
+// ratio adds a figure to r: values divided by others, round by round.
 func (r *row) ratio(name string, values, others []float64) {
 	for i := range values {
 		r.add(name, values[i]/others[i])
 	}
 }
 
-// String is the latest of the row, for the log.
+// String is the row's latest values, for the log.
 func (r *row) String() string {
 	text := r.name
 	for _, name := range r.names {
@@ -114,7 +114,7 @@ func median(values []float64) float64 {
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
-// summary is the median, and the least and the most where there are more.
+// summary is the median, with minimum and maximum if there are several.
 func summary(values []float64) string {
 	text := number(median(values))
 	if len(values) > 1 {
@@ -123,7 +123,7 @@ func summary(values []float64) string {
 	return text
 }
 
-// number writes three digits at least, and thousands with commas.
+// number writes at least three digits, and thousands with commas.
 func number(v float64) string {
 	switch a := math.Abs(v); {
 	case math.IsInf(v, 0) || math.IsNaN(v):
@@ -142,12 +142,12 @@ func number(v float64) string {
 	return text
 }
 
-// count is number of a whole one.
+// count is number for an integer.
 func count(n int) string { return number(float64(n)) }
 
-// add has a table in the report, and prints it. text says what was done, how and
-// with which settings: what a reader needs to repeat it, or to doubt it. There is a
-// column for each figure, in the order in which they appear.
+// add adds a table to the report, and prints it. text says what was done, how and with
+// which settings: what a reader needs to repeat it, or to doubt it. There is a column
+// for each figure, in the order in which they appear.
 func (r *report) add(title, text string, rows []row) {
 	var columns []string
 	for _, row := range rows {

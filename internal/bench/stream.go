@@ -16,26 +16,27 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// stream is n deliveries in the order of arrival, the same at every call for the
-// same n but for the times: 3.2 events an email, of the deliveries 2.8 % are
-// repeats, and there are 16 clicks to 100 opens.
+// stream is n deliveries in the order of arrival, the same at every call with the same
+// n except for the times: 3.2 events per email, 2.8 % of the deliveries repeated, and
+// 16 clicks to 100 opens.
 //
-// How far apart the events of an email are decides how many of them meet in a
-// batch, and so what a batch is worth. It is measured in deliveries: what are
-// seconds at a few thousand events a second. An email is delivered 2,000 to
-// 30,000 deliveries after it is sent, and opened up to a million later. So a
-// batch of 5,000 changes a row for 1.1 events, one of 20,000 for 1.4, as in a
-// real day's traffic.
+// How far apart the events of an email are decides how many of them meet in a batch,
+// and so what a batch saves. The distance is measured in deliveries, which stand for
+// seconds at a few thousand events a second. An email is delivered 2,000 to 30,000
+// deliveries after it is sent, and opened up to a million later. So a batch of 5,000
+// changes one row for every 1.1 events, one of 20,000 for every 1.4, as in a real day's
+// traffic.
 func stream(n int, now time.Time) []tracking.Event {
 	s := newStreamer(streamPace, now.Add(-time.Hour))
 	s.most = n
 	return s.take(n)
 }
 
-// steady is n deliveries out of the middle of a stream, where the mix stays what it
-// is: what comes before the longest way from an email to one of its clicks is mostly
-// sent and delivered. What is longer begins with what is shorter. Many are of emails
-// that began before; and some are repeats that here come for the first time.
+// steady is n deliveries from the middle of a stream, where the mix no longer changes:
+// up to the longest distance from an email to one of its clicks, a stream is mostly
+// sent and delivered. A longer one starts with the same deliveries as a shorter one.
+// Many are of emails that began earlier, and some are repeats whose original is not
+// included.
 func steady(n int, now time.Time) []tracking.Event {
 	s := newStreamer(streamPace, now.Add(-time.Hour))
 	for range 1_100_000 {
@@ -46,15 +47,15 @@ func steady(n int, now time.Time) []tracking.Event {
 
 var streamPace = pace{200 * time.Microsecond, 1e6, 1e4, 1e6}
 
-// pace is how far apart a streamer's deliveries are.
+// pace is the spacing of a streamer's deliveries.
 type pace struct {
 	tick               time.Duration // from one delivery to the next
 	openBefore         float64       // an open comes at most so many deliveries after its email's
 	lateFrom, lateMost float64       // one repeat in five comes so many deliveries late
 }
 
-// streamer makes deliveries one after the other, and holds no more of them than
-// are planned and have not come yet.
+// streamer makes deliveries one after the other, and holds only those that are planned
+// and not yet due.
 type streamer struct {
 	pace
 	rng     *rand.Rand
@@ -75,9 +76,9 @@ type arrival struct {
 	repeat bool // of an event that came before
 }
 
-// delivered is the event with text of its own: deliveries lie in memory in the
-// order in which they come, as a decoder leaves them, and not in that in which
-// they were planned, where each is a cache miss for who applies them.
+// delivered is the event with its own copies of its texts: so deliveries are in memory
+// in the order in which they arrive, as a decoder leaves them, and not in the order in
+// which they were planned, where each is a cache miss for whoever applies them.
 func (a arrival) delivered() tracking.Event {
 	e := *a.event
 	e.EventID, e.Link = strings.Clone(e.EventID), strings.Clone(e.Link)
@@ -94,8 +95,8 @@ func (s *streamer) take(n int) []tracking.Event {
 
 // next gives the next delivery.
 func (s *streamer) next() arrival {
-	// An email begins when as many deliveries are planned: what is due before can
-	// no longer be overtaken.
+	// A new email begins when that many deliveries are planned: those due before can no
+	// longer be overtaken.
 	for (s.most == 0 || s.planned < s.most) && (len(s.pending) == 0 || s.pending[0].due >= float64(s.planned)) {
 		s.email()
 	}
@@ -117,7 +118,7 @@ func (a *arrivals) Pop() any {
 	return x
 }
 
-// email plans all events of a new one.
+// email plans all events of a new email.
 func (s *streamer) email() {
 	id := s.emailID()
 	now := float64(s.planned)
@@ -144,7 +145,7 @@ func (s *streamer) email() {
 	}
 }
 
-// between draws a distance: each doubling is as likely as the one before.
+// between draws a distance: each doubling is as likely as the previous one.
 func (s *streamer) between(least, most float64) float64 {
 	return least * math.Exp(s.rng.Float64()*math.Log(most/least))
 }

@@ -11,9 +11,9 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// What growth adds up as it goes must be what a look at the whole stream gives:
-// it rests on which deliveries are said to be repeats, and on an email being
-// sent before all else. And each email begins in time.
+// What growth sums as it goes must equal the sums over the whole stream: that depends
+// on which deliveries are marked as repeats, and on an email being sent before
+// everything else. And each email begins in time.
 func TestStreamer(t *testing.T) {
 	s := newStreamer(growthPace, time.Now())
 	var events []tracking.Event
@@ -43,7 +43,7 @@ func TestStreamer(t *testing.T) {
 	}
 }
 
-// Wherever it is cut, there are as many of each type as in a whole stream.
+// Wherever it is cut, the shares of the types are those of a whole stream.
 func TestSteady(t *testing.T) {
 	mix := func(events []tracking.Event) map[tracking.Type]float64 {
 		shares := make(map[tracking.Type]float64)

@@ -10,12 +10,12 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// tallies are sums over all emails. A run whose tallies are not those of its
-// stream has lost events or counted them twice.
+// tallies are sums over all emails. If a run's tallies are not those of its stream, it
+// has lost events or counted them twice.
 type tallies struct {
 	Emails, Events, Opens, Clicks int
-	// Of all emails' first times, in microseconds modulo timesModulo, so that no sum
-	// overflows: one that is off by a microsecond shows.
+	// Sums of all emails' first times, in microseconds modulo timesModulo, so that no
+	// sum overflows: a difference of a microsecond shows.
 	OpenedAt, ClickedAt int
 }
 
@@ -50,7 +50,7 @@ func (t tallies) counts() tallies {
 	return t
 }
 
-// add counts an event that did not come before, but for its email and its time.
+// add counts an event that is not a repeat, except for its email and its time.
 func (t *tallies) add(e *tracking.Event) {
 	t.Events++
 	switch e.Type {
@@ -61,8 +61,8 @@ func (t *tallies) add(e *tracking.Event) {
 	}
 }
 
-// tallied is what the tallies of events should be, whatever their order and however
-// often they are redelivered.
+// tallied is what the tallies of events should be, in any order and with any
+// redeliveries.
 func tallied(events []tracking.Event) (t tallies) {
 	emails := make(map[uuid.UUID]bool)
 	first := map[tracking.Type]map[uuid.UUID]int64{tracking.Opened: {}, tracking.Clicked: {}}
@@ -84,7 +84,7 @@ func tallied(events []tracking.Event) (t tallies) {
 	return t
 }
 
-// distinct is events without those that came before.
+// distinct is events without repeats.
 func distinct(events []tracking.Event) []tracking.Event {
 	type key struct {
 		email uuid.UUID

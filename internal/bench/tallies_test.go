@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// testBench has a PostgreSQL as the parts have it, but small.
+// testBench has a PostgreSQL like the parts', but small.
 func testBench(t *testing.T) *bench {
 	t.Helper()
 	dir, err := dataDir("")
@@ -29,7 +29,7 @@ func testBench(t *testing.T) *bench {
 	return b
 }
 
-// Each contender's sums, read from its own tables, are those of the stream.
+// Each contender's sums, read from its own tables, equal the stream's.
 func TestContendersAreChecked(t *testing.T) {
 	b := testBench(t)
 	events := stream(20_000, time.Now())
@@ -52,7 +52,7 @@ func TestContendersAreChecked(t *testing.T) {
 	}
 }
 
-// Rows that are changed behind its back are found out.
+// Rows that are changed behind its back are detected.
 func TestWrongRowsAreFound(t *testing.T) {
 	b := testBench(t)
 	events := stream(5_000, time.Now())

@@ -13,9 +13,9 @@ import (
 // webhookKey signs webhooks. Anybody may know it.
 const webhookKey = "a secret of the benchmark's own"
 
-// resendBody is the webhook that Resend sends for an event of [stream]: fields and
-// their order as in its documentation, and in all about a kilobyte, as with the
-// headers and tags of a newsletter.
+// resendBody is the webhook that Resend sends for an event of [stream]: the fields and
+// their order are as in its documentation, and with the headers and tags of a
+// newsletter it has about a kilobyte.
 func resendBody(e *tracking.Event) []byte {
 	const layout = "2006-01-02T15:04:05.000000Z"
 	id, at := e.EmailID.String(), e.OccurredAt.UTC().Format(layout)
@@ -37,8 +37,8 @@ func resendBody(e *tracking.Event) []byte {
 		e.Type, at, e.OccurredAt.Add(-time.Minute).UTC().Format(layout), id, id[:8], detail, id[9:], id[24:])
 }
 
-// appendWebhook appends the webhook of an event as it goes over the wire, signed
-// now. The signature is good for five minutes.
+// appendWebhook appends an event's webhook as it is sent, signed now. The signature is
+// valid for five minutes.
 func appendWebhook(b []byte, addr string, e *tracking.Event, now time.Time) []byte {
 	body := resendBody(e)
 	mac := hmac.New(sha256.New, []byte(webhookKey))
@@ -49,11 +49,11 @@ func appendWebhook(b []byte, addr string, e *tracking.Event, now time.Time) []by
 		addr, len(body), e.EventID, now.Unix(), signature, body)
 }
 
-// prepared gives webhooks that are written beforehand, sent in turn and then from
-// the first again: a producer does not mind.
+// prepared returns webhooks that are written in advance, sent in turn and then again
+// from the first: a producer does not mind.
 func (p *process) prepared(events []tracking.Event) func(int, time.Time) []byte {
 	now := time.Now()
-	// One piece of memory, so that the collector has nothing to walk through.
+	// One allocation, so that the collector has nothing to scan.
 	var all []byte
 	starts := []int{0}
 	for i := range events {
@@ -63,8 +63,8 @@ func (p *process) prepared(events []tracking.Event) func(int, time.Time) []byte 
 	return func(i int, _ time.Time) []byte { return all[starts[i%len(events)]:starts[i%len(events)+1]] }
 }
 
-// due gives webhooks that are written when they are due, which is also the event's
-// time: of its first delivery, if it has more.
+// due returns webhooks that are written when they are due, which is also the event's
+// time (of its first delivery, if there are several).
 func (p *process) due(events []tracking.Event) func(int, time.Time) []byte {
 	first := make(map[string]time.Time, len(events))
 	var request []byte

@@ -67,10 +67,10 @@ type Broker struct {
 	process *child.Process
 }
 
-// Start runs a broker with its data and log in dir, which is made and which the
-// caller removes, and returns when it answers. ctx bounds the start alone, a download
-// included: the broker runs until Kill, or until this process ends. After an error no
-// process is left. log hears of the download.
+// Start runs a broker with its data and log in dir, which it creates and the caller
+// removes, and returns when the broker answers. ctx bounds only the start, including a
+// download: the broker runs until Kill, or until this process ends. After an error no
+// process is left. A download is logged to log.
 func Start(ctx context.Context, dir string, log *slog.Logger) (b *Broker, err error) {
 	defer func() {
 		if err != nil {
@@ -109,15 +109,15 @@ func Start(ctx context.Context, dir string, log *slog.Logger) (b *Broker, err er
 	}
 	command := func(class string, args ...string) *exec.Cmd {
 		cmd := exec.Command(java, append([]string{
-			// It shares the machine with all else that is measured: a collector without
-			// threads of its own, and a heap that is taken at once.
+			// It shares the machine with everything else that is measured: so the
+			// collector gets no threads of its own, and the heap is allocated at once.
 			"-server", "-Xms512m", "-Xmx512m", "-XX:+UseSerialGC",
 			// Kafka unpacks native libraries, and the JVM keeps its counters, in the
 			// system's temporary folder, where a kill would leave them.
 			"-Djava.io.tmpdir=" + dir, "-XX:-UsePerfData",
 			"-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true",
 			"-cp", filepath.Join(jars, "*"), class}, args...)...)
-		// Nothing of the environment that would set the JVM otherwise.
+		// Nothing from the environment that would configure the JVM.
 		cmd.Dir, cmd.Env = dir, []string{"LC_ALL=C", "TZ=UTC", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
 		return cmd
 	}
@@ -173,9 +173,9 @@ func (b *Broker) Pid() int { return b.process.Pid() }
 // Kill ends the broker as a power cut would, and returns when it is gone.
 func (b *Broker) Kill() { b.process.Kill() }
 
-// FreeAddr is an address on loopback that nobody listens on. Its port lies below
-// those that Linux gives to outgoing connections, one of which could take it before
-// whoever asked for it listens.
+// FreeAddr is a loopback address that nobody listens on. Its port is below those that
+// Linux gives to outgoing connections, one of which could take it before the caller
+// listens.
 func FreeAddr() (addr string, err error) {
 	for range 100 {
 		var l net.Listener

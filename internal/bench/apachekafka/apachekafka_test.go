@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// deadline bounds what a test waits for, a first download among it.
+// deadline bounds what a test waits for, including a first download.
 const deadline = 9 * time.Minute
 
 // A record comes back, and a kill leaves nothing outside of the broker's folder.
@@ -61,7 +61,7 @@ func TestBroker(t *testing.T) {
 	}
 }
 
-// What a broker said that ended at once is in the error.
+// If the broker exits at once, the error has its output.
 func TestBrokerThatEndsAtOnce(t *testing.T) {
 	home := t.TempDir()
 	writeProgram(t, filepath.Join(home, "bin", "java"), `case "$*" in *StorageTool*) ;; *) echo no such flag; exit 3 ;; esac`)
@@ -77,7 +77,7 @@ func TestBrokerThatEndsAtOnce(t *testing.T) {
 	}
 }
 
-// Maven that fails leaves nothing that looks like jars.
+// If Maven fails, nothing is left that looks like jars.
 func TestFailedFetch(t *testing.T) {
 	bin, home := t.TempDir(), filepath.Join(t.TempDir(), "jars")
 	writeProgram(t, filepath.Join(bin, "mvn"), "echo no such jar; exit 3")

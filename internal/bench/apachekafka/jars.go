@@ -17,9 +17,9 @@ import (
 //go:embed pom.xml
 var pom []byte
 
-// jars returns the folder with the broker's jars, which Maven fills the first time.
-// It is in the user's cache, and called by what is in it: another pom is another
-// folder. It is there whole or not at all.
+// jars returns the folder with the broker's jars, which Maven fills the first time. It
+// is in the user's cache, and named after its content: another pom is another folder.
+// It exists completely or not at all.
 func jars(ctx context.Context, log *slog.Logger) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {

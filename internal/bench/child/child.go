@@ -1,5 +1,5 @@
-// Package child runs processes that do not outlive this one, where the system
-// can do that.
+// Package child runs processes that do not outlive this one, if the system can ensure
+// that.
 package child
 
 import (
@@ -19,8 +19,8 @@ type Process struct {
 	err  error // valid once done is closed
 }
 
-// Start starts cmd in a process group of its own: it does not hear the
-// terminal's Ctrl-C, since whoever started it stops it.
+// Start starts cmd in a process group of its own: it does not get the terminal's
+// Ctrl-C, since whoever started it stops it.
 func Start(cmd *exec.Cmd) (*Process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	endWithParent(cmd.SysProcAttr)
@@ -29,8 +29,8 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 	started := make(chan error, 1)
 	go func() {
 		// Linux sends the death signal when the thread that started the child ends
-		// (golang.org/issue/27505), so the thread stays this goroutine's for as long
-		// as the child lives.
+		// (golang.org/issue/27505), so this goroutine keeps the thread for as long as
+		// the child lives.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
@@ -67,7 +67,7 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Run runs cmd to its end. Its error has what cmd said.
+// Run runs cmd to its end. The error includes cmd's output.
 func Run(ctx context.Context, cmd *exec.Cmd) error {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

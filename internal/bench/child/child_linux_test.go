@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// helperEnv makes the test binary start a child that waits for ever, and wait too.
+// helperEnv makes the test binary start a child that waits forever, and wait too.
 const helperEnv = "CHILD_TEST_HELPER"
 
 func TestMain(m *testing.M) {
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	io.Copy(io.Discard, os.NewFile(4, "never closed"))
 }
 
-// The end of a pipe that both inherit says that both are gone.
+// End of file on a pipe that both inherit shows that both are gone.
 func TestKilledParentLeavesNoChild(t *testing.T) {
 	alive, inherited, err := os.Pipe()
 	if err != nil {

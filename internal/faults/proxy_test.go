@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// What is sent comes back as it was, and no sooner than the way takes.
+// What is sent comes back unchanged, and no sooner than the distance allows.
 func TestDistance(t *testing.T) {
 	echo, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -47,7 +47,7 @@ func TestDistance(t *testing.T) {
 	}
 }
 
-// The end of one side is the end of the other, after all that was sent.
+// When one side closes, so does the other, after all that was sent.
 func TestDistanceHandsOnTheEnd(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

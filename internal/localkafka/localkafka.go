@@ -1,10 +1,10 @@
-// Package localkafka runs an embedded Kafka broker for mailtally dev and the
-// tests: franz-go's kfake, which speaks the real protocol, with its data on
-// disk, since in memory it would grow without end.
+// Package localkafka runs an embedded Kafka broker for mailtally dev and the tests:
+// franz-go's kfake, which speaks the real protocol, with its data on disk, since in
+// memory it would grow endlessly.
 //
-// It is no Kafka to trust with data: one broker, and after a kill -9 in the
-// middle of a write it may hold a record twice, in spite of idempotent
-// producers. mailtally counts it once all the same.
+// Do not trust it with data: it is a single broker, and after a kill -9 in the middle
+// of a write it may contain a record twice, despite idempotent producers. mailtally
+// counts it once all the same.
 package localkafka
 
 import (
@@ -30,8 +30,8 @@ type Broker struct {
 	once    sync.Once
 }
 
-// Start runs a broker on a free port of 127.0.0.1 with its data in dir, which
-// is made if missing. The caller sees to it that no other broker uses dir.
+// Start runs a broker on a free port of 127.0.0.1 with its data in dir, which is
+// created if missing. The caller makes sure that no other broker uses dir.
 func Start(dir string, log *slog.Logger, more ...kfake.Opt) (*Broker, error) {
 	dir, err := filepath.Abs(dir)
 	if err == nil {
@@ -70,7 +70,7 @@ func Start(dir string, log *slog.Logger, more ...kfake.Opt) (*Broker, error) {
 // Addr is the broker's host:port.
 func (b *Broker) Addr() string { return b.Cluster.ListenAddrs()[0] }
 
-// Close stops the broker, its data written. It may be called more than once.
+// Close stops the broker, after its data is written. It may be called more than once.
 func (b *Broker) Close() {
 	b.once.Do(func() {
 		close(b.stop)
@@ -79,7 +79,7 @@ func (b *Broker) Close() {
 	})
 }
 
-// logger passes what the broker says of faults.
+// logger passes on the faults that the broker logs.
 type logger struct{ log *slog.Logger }
 
 func (l logger) Logf(level kfake.LogLevel, format string, args ...any) {

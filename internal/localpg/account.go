@@ -11,14 +11,14 @@ import (
 	"syscall"
 )
 
-// account is the user that the server runs as where this process is root: as root,
-// PostgreSQL refuses to start. A nil account is this process's own user.
+// account is the user that the server runs as if this process is root: PostgreSQL
+// refuses to start as root. A nil account is this process's own user.
 type account struct {
 	name     string
 	uid, gid uint32
 }
 
-// chooseAccount returns the user to run the server as: whoever owns its data; else
+// chooseAccount returns the user to run the server as: the owner of its data, else
 // postgres, else nobody.
 func chooseAccount(data string) (*account, error) {
 	if os.Geteuid() != 0 {
@@ -28,7 +28,7 @@ func chooseAccount(data string) (*account, error) {
 	if err == nil {
 		owner := info.Sys().(*syscall.Stat_t)
 		if owner.Uid == 0 {
-			return nil, fmt.Errorf("%s belongs to root, as whom PostgreSQL does not run: give it to another user (chown -R), or remove it", data)
+			return nil, fmt.Errorf("%s belongs to root, and PostgreSQL does not run as root: give it to another user (chown -R), or remove it", data)
 		}
 		return &account{name: "uid " + strconv.Itoa(int(owner.Uid)), uid: owner.Uid, gid: owner.Gid}, nil
 	}
@@ -48,7 +48,7 @@ func chooseAccount(data string) (*account, error) {
 		"make one of them, or run mailtally as an ordinary user")
 }
 
-// credential returns what a child must be started with, without any further groups.
+// credential returns the credential to start a child with; it has no further groups.
 func (a *account) credential() *syscall.Credential {
 	if a == nil {
 		return nil
@@ -64,7 +64,7 @@ func (a *account) own(name string) error {
 	return os.Lchown(name, int(a.uid), int(a.gid))
 }
 
-// explain adds to an error of running a program as the account what may be behind it.
+// explain adds the likely cause to an error of running a program as the account.
 func (a *account) explain(err error) error {
 	if a == nil || !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -72,8 +72,8 @@ func (a *account) explain(err error) error {
 	return fmt.Errorf("%w: as PostgreSQL refuses root, %s runs it, and cannot enter the folder: choose one such as /var/lib/mailtally, or run mailtally as an ordinary user", err, a.name)
 }
 
-// makeOpenDir makes dir and the folders above it where they are missing, and lets every
-// user pass through dir, whatever our umask is.
+// makeOpenDir creates dir and the folders above it if missing, and lets every user pass
+// through dir, whatever the umask.
 func makeOpenDir(dir string) error {
 	info, err := os.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -91,7 +91,7 @@ func makeOpenDir(dir string) error {
 	return os.Chmod(dir, info.Mode().Perm()|0o111)
 }
 
-// makeOpenParent leaves a folder that is there as it is.
+// makeOpenParent leaves existing folders as they are.
 func makeOpenParent(dir string) error {
 	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -25,10 +25,10 @@ type binaries struct {
 
 func (b binaries) program(name string) string { return filepath.Join(b.dir, name) }
 
-// findBinaries returns binaries that can run the cluster: of minMajor or newer, and of
-// exactly its major version if it has data already. binDir, if given, must be the one;
-// otherwise it looks where servers are usually installed, and fetches one if there is
-// none.
+// findBinaries returns binaries that can run the cluster: minMajor or newer, and
+// exactly its major version if it has data already. If binDir is given, it must be that
+// one; otherwise findBinaries looks where servers are usually installed, and downloads
+// one if there is none.
 func findBinaries(ctx context.Context, binDir string, major int, c *cluster, log *slog.Logger) (binaries, error) {
 	if binDir != "" {
 		bin, err := probe(ctx, binDir, major, c)
@@ -45,7 +45,7 @@ func findBinaries(ctx context.Context, binDir string, major int, c *cluster, log
 		}
 		tried = append(tried, err)
 	}
-	if ctx.Err() != nil { // Then that is why all of them failed.
+	if ctx.Err() != nil { // this is why all of them failed
 		return binaries{}, fmt.Errorf("look for PostgreSQL: %w", context.Cause(ctx))
 	}
 	bin, err := fetchBinaries(ctx, major, c, log)
@@ -61,14 +61,14 @@ func findBinaries(ctx context.Context, binDir string, major int, c *cluster, log
 		"install it, point at its bin folder, or set DATABASE_URL to a server that runs:\n%w", wanted, errors.Join(tried...))
 }
 
-// installed returns the folders where a server may be, in the order of preference.
+// installed returns the folders where a server may be, in order of preference.
 func installed(ctx context.Context) (dirs []string) {
 	if out, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output(); err == nil {
 		dirs = append(dirs, strings.TrimSpace(string(out)))
 	}
 	if path, err := exec.LookPath("postgres"); err == nil {
 		dirs = append(dirs, filepath.Dir(path))
-		// It may be a link out of a folder that has no initdb.
+		// It may be a link from a folder without initdb.
 		if path, err = filepath.EvalSymlinks(path); err == nil {
 			dirs = append(dirs, filepath.Dir(path))
 		}
@@ -91,8 +91,8 @@ func installed(ctx context.Context) (dirs []string) {
 
 var digits = regexp.MustCompile(`\d+`)
 
-// pathVersion returns the first number in a path, which is the major version in all
-// those above; 0 where there is none.
+// pathVersion returns the first number in a path, which in all those above is the major
+// version; 0 if there is none.
 func pathVersion(path string) int {
 	n, _ := strconv.Atoi(digits.FindString(path))
 	return n
@@ -101,15 +101,15 @@ func pathVersion(path string) int {
 var versionLine = regexp.MustCompile(`\(PostgreSQL\) ((\d+)\S*)`)
 
 // probe returns the binaries in dir if they can run a cluster of the given major
-// version, or a new one if that is 0. It runs them as the server will, so it also finds
-// out whether the server's user can reach them, and the cluster's folder.
+// version, or a new one if that is 0. It runs them as the server will be run, so it
+// also finds out whether the server's user can reach them, and the cluster's folder.
 func probe(ctx context.Context, dir string, major int, c *cluster) (binaries, error) {
 	dir, err := filepath.Abs(dir)
 	bin := binaries{dir: dir}
 	if err != nil {
 		return bin, err
 	}
-	// Without a server package, pg_config and the clients are there all the same.
+	// Even without a server package, pg_config and the clients are there.
 	for _, program := range []string{"postgres", "initdb", "pg_ctl"} {
 		if _, err := os.Stat(bin.program(program)); err != nil {
 			return bin, err

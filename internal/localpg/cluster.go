@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// The files of a cluster's folder.
+// The files in a cluster's folder.
 const (
 	dataDir      = "data"
 	newDataDir   = "data.tmp-" // the start of names of data that initdb has not finished
@@ -24,15 +24,15 @@ const (
 	logFile      = "postgresql.log"
 )
 
-// cluster is a folder with a server's data and what belongs to it. The folder is ours;
-// the data is the server's user's.
+// cluster is a folder with a server's data and related files. The folder belongs to us;
+// the data belongs to the server's user.
 type cluster struct {
 	dir     string // absolute
 	account *account
 }
 
-// openCluster makes the folder where it is missing, and lets the server's user pass
-// through it, without seeing what else is in it.
+// openCluster creates the folder if missing, and lets the server's user pass through
+// it, without seeing what else is in it.
 func openCluster(dir string) (*cluster, error) {
 	if dir == "" {
 		return nil, errors.New("no folder given")
@@ -51,13 +51,13 @@ func openCluster(dir string) (*cluster, error) {
 	if err := makeOpenDir(dir); err != nil {
 		return nil, err
 	}
-	// A folder above may be closed to the server's user.
+	// A parent folder may be closed to the server's user.
 	return c, c.account.explain(c.command(context.Background(), "true").Run())
 }
 
 func (c *cluster) path(name string) string { return filepath.Join(c.dir, name) }
 
-// major returns the major version of the data, 0 where there is none.
+// major returns the major version of the data; 0 if there is none.
 func (c *cluster) major() (int, error) {
 	name := c.path(filepath.Join(dataDir, "PG_VERSION"))
 	text, err := os.ReadFile(name)
@@ -76,9 +76,9 @@ func (c *cluster) major() (int, error) {
 	return major, nil
 }
 
-// command returns a command that runs as the server's user. It inherits nothing of our
-// environment but what finds programs and libraries: neither settings of PostgreSQL's
-// clients nor our secrets.
+// command returns a command that runs as the server's user. It inherits only what finds
+// programs and libraries from our environment: neither settings of PostgreSQL's clients
+// nor our secrets.
 func (c *cluster) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = c.dir // one that the server's user can enter
@@ -93,12 +93,12 @@ func (c *cluster) command(ctx context.Context, program string, args ...string) *
 	return cmd
 }
 
-// init makes the data. It appears under its name only when it is whole, and what an
-// earlier process that was killed has left of it goes.
+// init creates the data. It gets its final name only once it is complete, and what a
+// killed process has left is removed.
 func (c *cluster) init(ctx context.Context, bin binaries, fast bool) error {
 	left, _ := filepath.Glob(c.path(newDataDir + "*"))
 	for _, dir := range left {
-		_ = os.RemoveAll(dir) // where somebody still writes, the next start's
+		_ = os.RemoveAll(dir) // if somebody is still writing, the next start removes it
 	}
 	newData := c.path(newDataDir + rand.Text())
 	password := c.path(passwordFile)
@@ -120,7 +120,8 @@ func (c *cluster) init(ctx context.Context, bin binaries, fast bool) error {
 	return os.Rename(newData, c.path(dataDir))
 }
 
-// run runs a program to its end. When ctx ends, so does it, with all that it started.
+// run runs a program to its end. If ctx ends, so do the program and all that it
+// started.
 func (c *cluster) run(ctx context.Context, program string, args ...string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -145,7 +146,7 @@ func (c *cluster) run(ctx context.Context, program string, args ...string) error
 	return nil
 }
 
-// writeSynced writes a file that must not be lost where what is flushed later is not.
+// writeSynced writes a file that must survive even if files flushed later do not.
 func writeSynced(name, text string) error {
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -155,7 +156,7 @@ func writeSynced(name, text string) error {
 	return errors.Join(err, file.Sync(), file.Close())
 }
 
-// lastPort returns the port of last time; 0 where none is known.
+// lastPort returns the port used last time; 0 if unknown.
 func (c *cluster) lastPort() int {
 	text, err := os.ReadFile(c.path(portFile))
 	if err != nil {

@@ -30,9 +30,9 @@ var fetched = map[int]embeddedpostgres.PostgresVersion{
 	newestFetched: embeddedpostgres.V18,
 }
 
-// Fetch returns the folder with the programs of a PostgreSQL of that major
-// version, whatever the machine has: Options.BinDir for a cluster in dir. It comes
-// out of mailtally's cache, which is filled from the network at the first time.
+// Fetch returns the folder with the programs of a PostgreSQL of that major version,
+// whatever is installed: pass it as Options.BinDir for a cluster in dir. It comes from
+// mailtally's cache, which is filled from the network the first time.
 func Fetch(ctx context.Context, dir string, major int) (binDir string, err error) {
 	c, err := openCluster(dir)
 	if err != nil {
@@ -42,9 +42,9 @@ func Fetch(ctx context.Context, dir string, major int) (binDir string, err error
 	return bin.dir, err
 }
 
-// fetchBinaries returns binaries out of the cache, which it fills from the network at
-// the first time. The download can't be interrupted: when ctx ends it goes on in the
-// background, to the cache's profit, or to its end with this process.
+// fetchBinaries returns binaries from the cache, which it fills from the network the
+// first time. The download can't be interrupted: if ctx ends, it goes on in the
+// background and fills the cache, unless this process ends first.
 func fetchBinaries(ctx context.Context, major int, c *cluster, log *slog.Logger) (binaries, error) {
 	if major == 0 {
 		major = newestFetched
@@ -78,8 +78,8 @@ func fetchBinaries(ctx context.Context, major int, c *cluster, log *slog.Logger)
 	return b, nil
 }
 
-// cacheDir returns where fetched binaries are kept. As root that must be a
-// folder which the server's user can enter, and root's home is none.
+// cacheDir returns where downloaded binaries are kept. For root, it must be a folder
+// that the server's user can enter, which root's home is not.
 func cacheDir() (string, error) {
 	if os.Geteuid() != 0 {
 		dir, err := os.UserCacheDir()
@@ -94,8 +94,8 @@ func cacheDir() (string, error) {
 	return "/var/cache/mailtally", nil
 }
 
-// fetch makes the folder home, whole or not at all: it fills a folder beside it and
-// renames that. One process does so at a time, and the others find it made.
+// fetch creates the folder home completely or not at all: it fills a folder beside it
+// and renames that. One process does so at a time; the others find it done.
 func fetch(version embeddedpostgres.PostgresVersion, major int, home string) error {
 	if err := makeOpenParent(filepath.Dir(home)); err != nil {
 		return err
@@ -119,13 +119,13 @@ func fetch(version embeddedpostgres.PostgresVersion, major int, home string) err
 	return errors.Join(err, os.RemoveAll(unfinished))
 }
 
-// unpack fetches the version and unpacks it to dir/dist.
+// unpack downloads the version and unpacks it to dir/dist.
 func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) error {
-	// The library only offers to start a server, of which we want the steps before: look
-	// for the programs, fetch, check the checksum, unpack. A data folder that claims to be
-	// of the right version and holds nothing else makes it skip initdb, and its server
-	// give up at once, as any user. (It leaves a log of some bytes in the system's
-	// temporary folder.)
+	// The library only offers to start a server, and only the steps before that are
+	// wanted: look for the programs, download, verify the checksum, unpack. A data
+	// folder that claims to be of the right version and contains nothing else makes it
+	// skip initdb, and makes the server fail at once, as any user. (It leaves a small
+	// log in the system's temporary folder.)
 	data, run, dist := filepath.Join(dir, "data"), filepath.Join(dir, "run"), filepath.Join(dir, "dist")
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return err
@@ -135,7 +135,7 @@ func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) err
 	}
 	server := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
 		Version(version).
-		Port(0). // It wants a free port before all else, and this one always is.
+		Port(0). // it first checks that the port is free, which this one always is
 		CachePath(filepath.Join(dir, "archive")).
 		BinariesPath(dist).
 		DataPath(data).
@@ -145,18 +145,18 @@ func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) err
 	if err == nil {
 		return errors.Join(errors.New("a server started on an empty data folder"), server.Stop())
 	}
-	// The library uses the default client and keeps no connection for later.
+	// The library uses the default client and leaves no connection open.
 	http.DefaultClient.CloseIdleConnections()
 
-	// The library makes the run folder right after it has unpacked all, so that tells on
-	// which side of it the error happened.
+	// The library creates the run folder right after unpacking, so its existence tells
+	// whether the error happened before or after.
 	if _, statErr := os.Stat(run); statErr != nil {
 		return err
 	}
 	return makeReadable(dist)
 }
 
-// makeReadable lets every user run the programs, whatever our umask is.
+// makeReadable lets every user run the programs, whatever the umask.
 func makeReadable(dir string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.Type()&fs.ModeSymlink != 0 {

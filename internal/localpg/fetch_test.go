@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestFetchedServer needs the network where the cache, which is the one that
-// mailtally uses, is empty.
+// TestFetchedServer needs the network if the cache, which is mailtally's own, is empty.
 func TestFetchedServer(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)
@@ -21,13 +20,13 @@ func TestFetchedServer(t *testing.T) {
 	}
 }
 
-// A fetch that fails says why, and leaves nothing that looks like a server; what a
-// process that was killed has left goes.
+// A failed download says why, and leaves nothing that looks like a server; what a
+// killed process has left is removed.
 func TestFetchWithoutNetwork(t *testing.T) {
 	t.Parallel()
 	cache := tempDir(t)
 	writeFile(t, cache+"/postgresql-x.unfinished/dist/bin/postgres", "", 0o755)
-	// In another process, as the proxy's address is read but once.
+	// In another process, because the proxy's address is read only once.
 	out, err := helper(t, "fetch", cache+"/postgresql-x",
 		"HTTPS_PROXY=http://127.0.0.1:1", "https_proxy=", "TMPDIR="+tempDir(t)).Output()
 	if err != nil {

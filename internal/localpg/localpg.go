@@ -1,17 +1,16 @@
 // Package localpg runs a real PostgreSQL server of its own on loopback, for
 // mailtally dev, the tests and the benchmarks.
 //
-// It needs nothing prepared: it uses the server that the machine has, of
-// version 14 or newer, and fetches one where there is none. It works as an
-// ordinary user and as root, though PostgreSQL itself refuses root: the server
-// then runs as another user.
+// It needs no preparation: it uses the machine's server, of version 14 or newer, and
+// downloads one if there is none. It works as an ordinary user and as root, although
+// PostgreSQL itself refuses root: the server then runs as another user.
 //
-// The server is safe on a shared machine: it listens on 127.0.0.1 alone, has no
-// Unix socket, and wants a password that only its own user can read.
+// The server is safe on a shared machine: it listens on 127.0.0.1 only, has no Unix
+// socket, and requires a password that only its own user can read.
 //
-// Whoever calls Start on a folder must hold a lock on it, or be its only user
-// in another way. So a server that already runs on that folder can only be one
-// that an earlier process lost, and Start stops it.
+// Whoever calls Start on a folder must hold a lock on it, or be its only user in some
+// other way. So a server that already runs on that folder can only be one that an
+// earlier process left behind, and Start stops it.
 package localpg
 
 import (
@@ -41,33 +40,33 @@ const (
 	superuser = "mailtally"
 
 	// After SIGQUIT, PostgreSQL itself kills processes that are still there five
-	// seconds later; only past that is SIGKILL of any use.
+	// seconds later; SIGKILL helps only after that.
 	immediateTimeout = 6 * time.Second
 
-	// orphanTimeout is how long a start tries again where others take its port, or a
-	// server that an earlier process lost has not ended yet.
+	// orphanTimeout is how long a start retries while others take its port, or while a
+	// server left by an earlier process has not ended yet.
 	orphanTimeout = 15 * time.Second
 
-	// maxLogTail is what an error quotes of the server's log.
+	// maxLogTail is how much of the server's log an error quotes.
 	maxLogTail = 4 << 10
 )
 
 // Options of Start. The zero value of each field but Dir is usable.
 type Options struct {
-	// Dir is the parent folder of the cluster. Its data lives in Dir/data, the log of
-	// the newest server in Dir/postgresql.log. Made if missing, reused if it holds a
-	// cluster.
+	// Dir is the parent folder of the cluster. Its data is in Dir/data, the log of the
+	// latest server in Dir/postgresql.log. It is created if missing, and reused if it
+	// contains a cluster.
 	Dir string
 
-	// BinDir is the folder with postgres, initdb and pg_ctl. "" finds one, or fetches
-	// it.
+	// BinDir is the folder with postgres, initdb and pg_ctl. If empty, one is found or
+	// downloaded.
 	BinDir string
 
 	// Settings are extra server settings, as in postgresql.conf. Those that keep the
 	// server on loopback can't be changed.
 	Settings map[string]string
 
-	// Log hears what takes time: a download. nil is silent.
+	// Log gets what takes time: a download. nil means no log.
 	Log *slog.Logger
 }
 
@@ -85,7 +84,7 @@ type Server struct {
 }
 
 // Start runs the server of the cluster in o.Dir and returns once it answers queries.
-// ctx bounds the start alone: a started server runs until Stop, or until this process
+// ctx bounds only the start: a started server runs until Stop, or until this process
 // ends. After an error no process is left.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	log := o.Log
@@ -113,8 +112,8 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read PostgreSQL's password: %w: put it back, or remove %s if it holds nothing you need", err, c.path(dataDir))
 	}
-	// The port of last time, so that URLs and open sessions of psql keep working over
-	// restarts.
+	// The same port as last time, so that URLs and open psql sessions keep working
+	// across restarts.
 	s := &Server{cluster: c, binaries: bin, port: c.lastPort(), password: strings.TrimSpace(string(password))}
 	if err := s.stopOrphan(ctx); err != nil {
 		return nil, err
@@ -134,7 +133,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		switch {
 		case ctx.Err() != nil || time.Since(begun) > orphanTimeout:
 		case portTaken != nil:
-			s.port = 0 // others were faster
+			s.port = 0 // others took it
 			continue
 		case noLock == nil: // an orphan that is about to end
 			select {
@@ -147,10 +146,10 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 }
 
-// stopOrphan ends a server that runs on this data and answers: see the package's comment
-// on why it can only be a lost one. That it takes the cluster's password proves that the
-// process which its postmaster.pid names is not another one by now, which pg_ctl does
-// not ask.
+// stopOrphan stops a server that runs on this data and answers: the package's comment
+// says why it can only be a leftover. It accepts the cluster's password, which proves
+// that the process named in postmaster.pid is not another one by now; pg_ctl does not
+// check that.
 func (s *Server) stopOrphan(ctx context.Context) error {
 	if s.port == 0 {
 		return nil
@@ -182,7 +181,7 @@ func (s *Server) start(ctx context.Context, settings map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		args = append(args, "-c", name+"="+settings[name])
 	}
-	// Where a setting is given twice, PostgreSQL takes the last: the caller can't move
+	// If a setting is given twice, PostgreSQL uses the last: so the caller can't move
 	// the server off loopback.
 	for _, setting := range []string{
 		"port=" + strconv.Itoa(s.port), "listen_addresses=127.0.0.1",
@@ -215,11 +214,11 @@ func (s *Server) start(ctx context.Context, settings map[string]string) error {
 	return err
 }
 
-// waitReady returns once the server answers a query. Whatever else may answer on its
-// port does not have its password.
+// waitReady returns once the server answers a query. Anything else that may answer on
+// its port does not have its password.
 func (s *Server) waitReady(ctx context.Context) error {
 	const first, last = 2 * time.Millisecond, 50 * time.Millisecond
-	asking, cancel := context.WithCancel(ctx) // nobody is asked any more when the server has ended
+	asking, cancel := context.WithCancel(ctx) // stops asking when the server has ended
 	defer cancel()
 	go func() {
 		select {
@@ -275,8 +274,8 @@ func (s *Server) BinDir() string { return s.binaries.dir }
 // Done is closed when the server has ended, by Stop or by itself.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Err returns, once Done is closed, why the server ended though nobody had
-// called Stop. It is nil before, and after a Stop.
+// Err returns, once Done is closed, why the server ended if nobody had called Stop. It
+// is nil before that, and after a Stop.
 func (s *Server) Err() error {
 	select {
 	case <-s.done:
@@ -286,10 +285,10 @@ func (s *Server) Err() error {
 	}
 }
 
-// Stop shuts the server down: open transactions are rolled back and the data
-// is flushed. When ctx ends before that is done, Stop ends the server without
-// a flush, which loses nothing committed but makes the next start recover, and
-// returns an error. Stop may be called more than once, and at the same time.
+// Stop shuts the server down: open transactions are rolled back and the data is
+// flushed. If ctx ends before that is done, Stop ends the server without a flush, which
+// loses nothing committed but makes the next start recover, and returns an error. Stop
+// may be called more than once, and concurrently.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stopping.Store(true)
 	s.process.signal(syscall.SIGINT)
@@ -305,7 +304,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	return fmt.Errorf("stop PostgreSQL in %s: ended without a flush, the next start recovers: %w", s.cluster.dir, context.Cause(ctx))
 }
 
-// logTail is the end of the server's log, for an error.
+// logTail is the end of the server's log, for an error message.
 func (s *Server) logTail() string {
 	name := s.cluster.path(logFile)
 	file, err := os.Open(name)
@@ -322,7 +321,7 @@ func (s *Server) logTail() string {
 }
 
 // freePort returns a port of 127.0.0.1 that nobody listens on at the moment: any, or
-// that one if it is not 0.
+// port if it is not 0.
 func freePort(port int) (int, error) {
 	l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {

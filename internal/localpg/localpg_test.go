@@ -165,7 +165,7 @@ func TestWantsThePassword(t *testing.T) {
 		t.Error("the password is in the log")
 	}
 
-	// A password that is not the role's ends the start, not only its deadline.
+	// A wrong password for the role fails the start at once, not only at its deadline.
 	stop(t, s)
 	writeFile(t, dir+"/password", "other\n", 0o600)
 	_, err = Start(t.Context(), Options{Dir: dir})
@@ -231,8 +231,8 @@ func TestLostServerIsStopped(t *testing.T) {
 	}
 }
 
-// A postmaster.pid may name a process that is now another program: this one, which is
-// not to be stopped.
+// A postmaster.pid may name a process that is another program by now: here this one,
+// which must not be stopped.
 func TestStalePostmasterFile(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t)

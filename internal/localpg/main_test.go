@@ -20,7 +20,7 @@ import (
 // helperEnv makes the test binary run a helper instead of the tests.
 const helperEnv = "LOCALPG_TEST_HELPER"
 
-// deadline bounds what a test waits for. Nothing takes as long unless it hangs.
+// deadline bounds the tests' waits. Only what hangs takes that long.
 const deadline = time.Minute
 
 func TestMain(m *testing.M) {
@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// runHelper does as another process would, and prints its result's one line.
+// runHelper acts as another process would, and prints its result on one line.
 func runHelper(name, arg string) int {
 	ctx := context.Background()
-	syscall.Umask(0o077) // The server's user must get in all the same.
+	syscall.Umask(0o077) // the server's user must be able to enter all the same
 	switch name {
 	case "server": // of the folder arg, until killed
 		s, err := Start(ctx, Options{Dir: arg})
@@ -71,7 +71,7 @@ func readLine(t *testing.T, r io.Reader) string {
 	return strings.TrimSpace(line)
 }
 
-// tempDir is t.TempDir for other users too: the server's, when this is root.
+// tempDir is t.TempDir for other users too: the server's user, if this is root.
 func tempDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "localpg-test-")
@@ -147,7 +147,7 @@ func wantError(t *testing.T, err error, parts ...string) {
 	}
 }
 
-// wantMissing fails where a path matches the pattern.
+// wantMissing fails if a path matches the pattern.
 func wantMissing(t *testing.T, pattern string) {
 	t.Helper()
 	if left, err := filepath.Glob(pattern); err != nil || len(left) > 0 {

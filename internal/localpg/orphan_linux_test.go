@@ -14,8 +14,8 @@ func TestKilledParentLeavesNoServer(t *testing.T) {
 	t.Parallel()
 	dir := tempDir(t) + "/made/by/start"
 
-	// Descriptor 4 is nobody's concern and so is inherited by the helper, the
-	// server and all of its children: its end of file says that all are gone.
+	// Descriptor 4 is not used by anyone, and so is inherited by the helper, the server
+	// and all of its children: its end of file shows that all are gone.
 	alive, inherited, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +38,7 @@ func TestKilledParentLeavesNoServer(t *testing.T) {
 	inherited.Close()
 	url := readLine(t, stdout)
 
-	// A client that stays connected does not keep the server.
+	// A client that stays connected does not keep the server running.
 	conn, err := pgx.Connect(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// process is a child that does not outlive this process, where the system can do
-// that, and does not hear the terminal's Ctrl-C: whoever started it stops it, in order.
+// process is a child that does not outlive this process, if the system can ensure that,
+// and does not get the terminal's Ctrl-C: whoever started it stops it, in order.
 type process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the child has ended
@@ -21,9 +21,9 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
-		// Linux sends the death signal when the thread that started the child
-		// ends, not only when the whole process does (golang.org/issue/27505).
-		// So the thread stays this goroutine's own for as long as the child.
+		// Linux sends the death signal when the thread that started the child ends, not
+		// only when the whole process does (golang.org/issue/27505). So this goroutine
+		// keeps the thread for as long as the child lives.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
@@ -42,8 +42,8 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 // signal sends sig to the child alone. One that has ended already is no error.
 func (p *process) signal(sig syscall.Signal) { _ = p.cmd.Process.Signal(sig) }
 
-// killGroup ends the child and the processes below it that stayed in its group. Call it
-// only before done is closed.
+// killGroup kills the child and its descendants that stayed in its group. Call it only
+// before done is closed.
 func (p *process) killGroup() { _ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
 
 // exit returns how the child ended. It is never nil.

@@ -25,8 +25,8 @@ func programs(t *testing.T, postgres, initdb string) string {
 // pretend is the start of a script that has the version of a real postgres.
 const pretend = `[ "$1" = --version ] && { echo 'postgres (PostgreSQL) 15.1'; exit; }` + "\n"
 
-// block returns a script that says on a named pipe that it runs, and then waits
-// with a child for what never comes, and the pipe.
+// block returns a script that reports on a named pipe that it is running and then waits
+// forever, with a child; and the pipe.
 func block(t *testing.T) (script string, pipe *os.File) {
 	t.Helper()
 	dir := tempDir(t)
@@ -39,7 +39,7 @@ func block(t *testing.T) (script string, pipe *os.File) {
 			t.Fatal(err)
 		}
 	}
-	// Open for writing too: then no open of the other side blocks.
+	// Open for writing too: then the other side's open never blocks.
 	pipe, err := os.OpenFile(runs, os.O_RDWR|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -48,8 +48,8 @@ func block(t *testing.T) (script string, pipe *os.File) {
 	return "cat " + never + " & echo yes > " + runs + "; wait\n", pipe
 }
 
-// startCancelled starts a server of programs that block, cancels the start when
-// they do, and returns the start's error. Start only returns when they ended.
+// startCancelled starts a server from programs that block, cancels the start when they
+// do, and returns its error. Start returns only when they have ended.
 func startCancelled(t *testing.T, o Options, pipe *os.File) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
@@ -168,8 +168,8 @@ func TestDataOfAnotherVersion(t *testing.T) {
 	wantError(t, err, "version 15.1", "can't run the data in "+dir+"/data, which PostgreSQL 9 made")
 }
 
-// Root's files must be open to the user that the server runs as, and other
-// users have no such need.
+// Root's files must be accessible to the user that the server runs as; other users
+// don't need that.
 func TestFolderThatOthersCannotEnter(t *testing.T) {
 	t.Parallel()
 	closed := tempDir(t)
@@ -183,7 +183,7 @@ func TestFolderThatOthersCannotEnter(t *testing.T) {
 	_, err := Start(t.Context(), Options{Dir: closed + "/dir"})
 	wantError(t, err, closed+"/dir", "cannot enter the folder", "choose one such as /var/lib/mailtally")
 
-	// The folder itself is ours to open.
+	// The folder itself may be opened.
 	start(t, Options{Dir: closed})
 }
 
@@ -196,7 +196,7 @@ func TestWhoRunsTheServer(t *testing.T) {
 		return
 	}
 	stop(t, start(t, Options{Dir: dir}))
-	// The data's owner, as in a container that doesn't know the user.
+	// The data's owner, as in a container without that user.
 	if out, err := exec.Command("chown", "-R", "4321", dir+"/data").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -220,7 +220,7 @@ func wantOwner(t *testing.T, path string, want int) {
 	}
 }
 
-// As root we must not follow what the folder's owner put there.
+// As root we must not follow links that the folder's owner has placed there.
 func TestNoWritesThroughSymbolicLinks(t *testing.T) {
 	t.Parallel()
 	dir, victim := tempDir(t), tempDir(t)+"/victim"

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// email is what all events of one email repeat.
+// email is what all events of one email have in common.
 type email struct {
 	id       string
 	created  time.Time
@@ -25,7 +25,7 @@ type shape struct {
 	variant     uint64
 }
 
-// visit is one click, or one open that tells more than that it happened.
+// visit is a click, or an open with details.
 type visit struct {
 	at        time.Time
 	ip        string
@@ -33,9 +33,8 @@ type visit struct {
 	userAgent string
 }
 
-// appendBody appends the event typ of e as Resend writes it, without white
-// space. The caller has drawn everything: the same arguments give the same
-// bytes.
+// appendBody appends the event typ of e as Resend writes it, without white space. All
+// random choices are the caller's: the same arguments give the same bytes.
 func appendBody(b []byte, e *email, typ string, at time.Time, sh shape, v visit) []byte {
 	b = append(b, '{')
 	if !sh.typeLast {
@@ -169,8 +168,8 @@ func appendRecipient(b []byte, reader uint64) []byte {
 	return append(b, `@example.com"`...)
 }
 
-// ipOf gives one address of the ranges reserved for documentation, so that
-// no simulated reader is somebody: a third IPv6.
+// ipOf gives an address from the ranges reserved for documentation, so that no
+// simulated reader is a real person; a third are IPv6.
 func ipOf(n uint64) string {
 	if n%3 == 0 {
 		ip := [16]byte{0: 0x20, 1: 0x01, 2: 0x0d, 3: 0xb8}
@@ -192,9 +191,9 @@ func appendTime(b []byte, t time.Time, micros bool) []byte {
 	return t.UTC().AppendFormat(b, layout)
 }
 
-// appendString appends s as a JSON string in the way of JavaScript's
-// JSON.stringify, which writes < > and & as they are. Bytes that are not
-// valid UTF-8 pass unchanged: [Dirty] bodies need them.
+// appendString appends s as a JSON string as JavaScript's JSON.stringify does, which
+// does not escape < > and &. Bytes that are not valid UTF-8 pass unchanged: [Dirty]
+// bodies need them.
 func appendString(b []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')

@@ -67,8 +67,7 @@ func TestIPsAreReservedForDocumentation(t *testing.T) {
 	}
 }
 
-// All the ways in which Resend's bodies differ occur, and about as often as
-// meant.
+// All variants of Resend's bodies occur, about as often as intended.
 func TestBodyShapes(t *testing.T) {
 	shapes := map[string]func(body string) bool{
 		"type last":           func(b string) bool { return strings.HasPrefix(b, `{"created_at"`) },

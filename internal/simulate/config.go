@@ -10,18 +10,17 @@ import (
 	"time"
 )
 
-// Unlimited is the Rate that is not paced: as fast as the connections allow.
-// +Inf means the same.
+// Unlimited is a Rate without pacing: as fast as the connections allow. +Inf means the
+// same.
 const Unlimited = math.MaxFloat64
 
 const (
 	defaultConnections = 16
 	maxConnections     = 10_000
-	// maxRate is far beyond one process: whatever is above counts as
-	// Unlimited.
+	// maxRate is far beyond one process: anything above counts as Unlimited.
 	maxRate = 1e9
 
-	// answerTimeout is Svix's: how long a receiver may take.
+	// answerTimeout is Svix's: how long a receiver may take to answer.
 	answerTimeout = 15 * time.Second
 )
 
@@ -30,14 +29,14 @@ type Config struct {
 	URL         string       // of the endpoint, such as http://127.0.0.1:8080/webhooks/resend
 	Secret      string       // whsec_…, to sign with
 	Rate        float64      // new webhooks a second, or Unlimited
-	Connections int          // concurrent requests at the most; 0 for 16
-	Total       int          // stop after so many webhooks; 0 for never
+	Connections int          // the most concurrent requests; 0 for 16
+	Total       int          // stop after this many webhooks; 0 for never
 	Seed        uint64       // the same seed gives the same ids, types and order; 0 for a random one
 	Faults      bool         // mix in forged, stale, unreadable, foreign and dirty webhooks
 	Client      *http.Client // optional; its connections are left to its owner
 }
 
-// validate reports all that is wrong at once.
+// validate reports all errors at once.
 func (c Config) validate() error {
 	var errs []error
 	if u, err := url.Parse(c.URL); err != nil {
@@ -57,8 +56,8 @@ func (c Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// newClient makes a client with a connection for each concurrent request, all
-// kept alive as a provider's are.
+// newClient makes a client with a connection for each concurrent request, all kept
+// alive, as a provider's are.
 func newClient(connections int) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,

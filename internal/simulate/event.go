@@ -42,15 +42,15 @@ func (t eventType) String() string {
 	}
 }
 
-// event is planned: it comes when so many events have been sent.
+// event is planned: it is due after that many events.
 type event struct {
 	due   uint64
 	typ   eventType
 	email *email
 }
 
-// eventQueue is a heap by due. It stays short, a few thousand, as a new email
-// is started only when nothing is due.
+// eventQueue is a heap by due. It stays short, a few thousand, since a new email is
+// started only when nothing is due.
 type eventQueue []event
 
 func (q eventQueue) Len() int           { return len(q) }
@@ -60,7 +60,7 @@ func (q *eventQueue) Push(x any)        { *q = append(*q, x.(event)) }
 func (q *eventQueue) Pop() any {
 	last := len(*q) - 1
 	ev := (*q)[last]
-	(*q)[last] = event{} // let go of the email
+	(*q)[last] = event{} // release the email
 	*q = (*q)[:last]
 	return ev
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// faultAt maps the part of a roll that is left for faults to a kind.
+// faultAt maps the part of a roll that is reserved for faults to a kind.
 func faultAt(roll uint64) (Kind, bool) {
 	for _, share := range [...]struct {
 		kind Kind
@@ -26,9 +26,8 @@ func faultAt(roll uint64) (Kind, bool) {
 	return Genuine, false
 }
 
-// fault makes a webhook that is not plain traffic. Each has an id of its own,
-// so that a receiver that counts what it should refuse is found out, not
-// saved by its dedupe.
+// fault makes a webhook that is not regular traffic. Each has its own id, so that a
+// receiver which counts one that it should refuse is detected, not saved by its dedupe.
 func (g *Generator) fault(kind Kind) Webhook {
 	switch kind {
 	case Dirty:
@@ -48,8 +47,8 @@ func (g *Generator) fault(kind Kind) Webhook {
 	}
 }
 
-// dirty is a click that counts, with texts that PostgreSQL refuses or nobody
-// wants to keep.
+// dirty is a click that counts, with texts that PostgreSQL refuses or that should not
+// be stored as they are.
 func (g *Generator) dirty() Webhook {
 	const surrogate = "\uFFFEsurrogate"
 	ev := event{typ: clicked, email: g.recent}
@@ -77,11 +76,11 @@ func (g *Generator) dirty() Webhook {
 	return Webhook{ID: id, Type: ev.typ.String(), EmailID: ev.email.id, Kind: Dirty, Body: body}
 }
 
-// unreadable is an open with one thing wrong that no retry mends.
+// unreadable is an open with one defect that no retry can fix.
 func (g *Generator) unreadable() Webhook {
 	e, at := g.recent, g.now()
 	w := Webhook{ID: newMessageID(g.rng), Type: opened.String(), EmailID: e.id, Kind: Unreadable}
-	// The shape has no "open" object: created_at is the only time of the event.
+	// The shape has no "open" object: created_at is the event's only time.
 	body := func() []byte { return appendBody(nil, e, opened.String(), at, shape{}, visit{}) }
 	replace := func(old, with string) []byte {
 		return bytes.Replace(body(), []byte(old), []byte(with), 1)
@@ -93,10 +92,10 @@ func (g *Generator) unreadable() Webhook {
 		w.Type, w.EmailID = "", ""
 		w.Body = body()
 		w.Body = w.Body[:1+g.rng.IntN(len(w.Body)-1)]
-	case 1: // no JSON
+	case 1: // not JSON
 		w.Type, w.EmailID = "", ""
 		w.Body = []byte("event=opened&email_id=" + e.id)
-	case 2: // JSON, but no object
+	case 2: // JSON, but not an object
 		w.Type, w.EmailID = "", ""
 		w.Body = append(append([]byte{'['}, body()...), ']')
 	case 3:

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// faulty draws webhooks until it has n of the kind.
+// faulty generates webhooks until it has n of the kind.
 func faulty(t *testing.T, kind Kind, n int) []Webhook {
 	t.Helper()
 	g := NewGenerator(11, true, newClock().now)
@@ -25,8 +25,8 @@ func faulty(t *testing.T, kind Kind, n int) []Webhook {
 	return nil
 }
 
-// Each unreadable body breaks one of the rules by which events are dropped,
-// and each rule is broken.
+// Each unreadable body breaks one of the rules for dropping events, and each rule is
+// broken by some.
 func TestUnreadableBodies(t *testing.T) {
 	now := newClock().t
 	why := make(map[string]int)
@@ -65,7 +65,7 @@ func TestUnreadableBodies(t *testing.T) {
 	}
 }
 
-// Each dirty body is a readable click with something that wants mending.
+// Each dirty body is a readable click with something to clean.
 func TestDirtyBodies(t *testing.T) {
 	what := make(map[string]int)
 	for _, w := range faulty(t, Dirty, 200) {

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// ringSize bounds what a redelivery can reach back to, and its memory:
-	// some 3 MB of bodies.
+	// ringSize bounds how far back a redelivery can reach, and so its memory: some 3 MB
+	// of bodies.
 	ringSize = 4096
 
 	// The shares, in ten thousandths of all webhooks.
@@ -28,15 +28,14 @@ const (
 	burstMin, burstMax = 50, 200
 )
 
-// Generator makes the webhooks of a sender of newsletters: 3.2 events an
-// email, the events of many emails interleaved and sometimes out of order,
-// three in a hundred webhooks delivered again, and now and then one email
-// that all the world opens. How far apart the events of an email are is
-// measured in webhooks, not in time, so the traffic has the same structure at
-// every rate.
+// Generator makes the webhooks of a sender of newsletters: 3.2 events per email, the
+// events of many emails interleaved and sometimes out of order, three in a hundred
+// webhooks redelivered, and now and then a very popular email. The distance between the
+// events of an email is measured in webhooks, not in time, so the traffic has the same
+// structure at every rate.
 //
-// Ids, types and order follow from the seed alone; the times in the bodies
-// come from the clock. It is not safe for concurrent use.
+// Ids, types and order depend only on the seed; the times in the bodies come from the
+// clock. It is not safe for concurrent use.
 type Generator struct {
 	rng       *rand.Rand
 	now       func() time.Time
@@ -56,9 +55,9 @@ type Generator struct {
 	buf []byte
 }
 
-// NewGenerator makes a generator. A seed of 0 draws one; faults adds the
-// kinds that the receiver has to refuse, drop, ignore or mend; now is the
-// clock, nil for time.Now.
+// NewGenerator makes a generator. A seed of 0 means a random one; faults adds the kinds
+// that the receiver has to refuse, drop, ignore or clean; now is the clock, time.Now if
+// nil.
 func NewGenerator(seed uint64, faults bool, now func() time.Time) *Generator {
 	if seed == 0 {
 		seed = newSeed()
@@ -97,7 +96,7 @@ func (g *Generator) Next() Webhook {
 
 func (g *Generator) redelivery() Webhook {
 	stored := uint64(len(g.past))
-	// Mostly the provider repeats at once; now and then someone replays.
+	// Usually the provider redelivers at once; now and then somebody replays.
 	reach := min(stored, 32)
 	if g.rng.Uint64N(5) == 0 {
 		reach = stored
@@ -211,7 +210,7 @@ func (g *Generator) startEmail() {
 	}
 }
 
-// opens draws how often an email that is opened at all is opened.
+// opens draws how often an opened email is opened.
 func (g *Generator) opens() int {
 	switch n := g.rng.IntN(100); {
 	case n < 70:
@@ -225,8 +224,8 @@ func (g *Generator) opens() int {
 	}
 }
 
-// soonOrLater draws a distance in webhooks, from a few to some thousand, each
-// doubling as likely as the one before.
+// soonOrLater draws a distance in webhooks, from a few to some thousand; each doubling
+// is as likely as the previous one.
 func (g *Generator) soonOrLater() uint64 {
 	scale := uint64(1) << (2 + g.rng.IntN(10))
 	return scale + g.rng.Uint64N(scale)
@@ -246,13 +245,13 @@ func (g *Generator) webhook(kind Kind, ev event) Webhook {
 	}
 }
 
-// settled is the age of an email at its first webhook: what the sender does
-// falls into it, what the reader does comes after.
+// settled is the age of an email at its first webhook: what the sender does is before
+// that, what the reader does is after.
 const settled = 3 * time.Second
 
-// timeOf gives the event's own time, which the order of the webhooks doesn't
-// tell: what happens to an email is a few seconds after its creation, what
-// its reader does is about now.
+// timeOf gives the event's own time, which does not follow the order of the webhooks:
+// what the sender does is a few seconds after the email's creation, what the reader
+// does is about now.
 func (g *Generator) timeOf(ev event) time.Time {
 	created := ev.email.created
 	switch ev.typ {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// clock is one that a test moves.
+// clock is moved by the test.
 type clock struct{ t time.Time }
 
 func (c *clock) now() time.Time { return c.t }
@@ -50,7 +50,7 @@ func TestSeedDecidesAll(t *testing.T) {
 	}
 }
 
-// body is what a consumer reads. The pointers tell what is missing.
+// body is what a consumer reads. Nil pointers are missing fields.
 type body struct {
 	Type      string     `json:"type"`
 	CreatedAt *time.Time `json:"created_at"`
@@ -270,8 +270,8 @@ func TestRedeliveries(t *testing.T) {
 	}
 }
 
-// Emails are interleaved, deliveries are overtaken by opens, and a hot email's
-// events follow one another.
+// Emails are interleaved, opens overtake deliveries, and a hot email's events follow
+// one another.
 func TestDisorderAndBursts(t *testing.T) {
 	delivered := make(map[string]bool)
 	overtaken, opened, same := 0, 0, 0
@@ -313,7 +313,7 @@ func TestDisorderAndBursts(t *testing.T) {
 	}
 }
 
-// What waits in the generator stays bounded however long it runs.
+// What the generator holds stays bounded, however long it runs.
 func TestMemoryIsBounded(t *testing.T) {
 	g := NewGenerator(9, true, newClock().now)
 	for range 100_000 {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// pace lets p send all that is due for d, and returns the times of sending.
+// pace lets p send everything that is due within d, and returns the times.
 func pace(p *pacer, now *time.Time, d time.Duration) []time.Time {
 	var at []time.Time
 	for end := now.Add(d); ; {

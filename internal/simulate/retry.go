@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	// maxWaiting bounds the webhooks that wait to be sent again. While so
-	// many wait no new ones are made, so none is ever dropped.
+	// maxWaiting bounds the webhooks that wait for a retry. While that many wait no new
+	// ones are made, so none is ever dropped.
 	maxWaiting = 10_000
 
-	// The provider's own pauses are 5 s, 5 min, 30 min and up to 10 h: too
-	// long to see anything of a recovery.
+	// The provider's own pauses are 5 s, 5 min, 30 min and up to 10 h: too long to
+	// watch a recovery.
 	firstBackoff  = 500 * time.Millisecond
 	maxBackoff    = 30 * time.Second
 	maxRetryAfter = 10 * time.Second
@@ -27,8 +27,8 @@ type delivery struct {
 	due      time.Time // of the next one, once there was a first
 }
 
-// backoff returns the pause after so many attempts: doubling, with jitter of
-// half of it either way, and not shorter than the receiver asked for.
+// backoff returns the pause after that many attempts: doubling, with jitter of half of
+// it either way, and no shorter than the receiver asked for.
 func backoff(attempts int, retryAfter time.Duration) time.Duration {
 	d := maxBackoff
 	if attempts < 8 {
@@ -36,14 +36,15 @@ func backoff(attempts int, retryAfter time.Duration) time.Duration {
 	}
 	d = d/2 + rand.N(d)
 	if retryAfter > d {
-		// Spread, lest all that were refused at one moment return at one.
+		// Spread, so that webhooks refused at one moment do not all return at one
+		// moment.
 		d = retryAfter + rand.N(retryAfter/4+1)
 	}
 	return d
 }
 
-// retryAfter reads the header, as seconds or as a date. What is absurdly long
-// is cut: it is one receiver under test, and the run should see it recover.
+// retryAfter reads the header, as seconds or as a date. Absurdly long values are
+// capped: there is one receiver under test, and the run should see it recover.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(v, 10, 32); err == nil {
@@ -68,7 +69,7 @@ func (q *retryQueue) Push(x any)        { *q = append(*q, x.(delivery)) }
 func (q *retryQueue) Pop() any {
 	last := len(*q) - 1
 	d := (*q)[last]
-	(*q)[last] = delivery{} // let go of the body
+	(*q)[last] = delivery{} // release the body
 	*q = (*q)[:last]
 	return d
 }

@@ -15,8 +15,8 @@ import (
 const (
 	secretPrefix = "whsec_"
 
-	// staleAge is how old the timestamp of a [Stale] webhook is, far beyond
-	// the five minutes that receivers tolerate.
+	// staleAge is how old the timestamp of a [Stale] webhook is, far beyond the five
+	// minutes that receivers tolerate.
 	staleAge = time.Hour
 
 	userAgent = "Svix-Webhooks/1.62.0 (sender-9YMgn; +https://www.svix.com/http-sender/)"
@@ -29,8 +29,8 @@ type Signer struct {
 	wrong []byte // the forger's, never equal to key
 }
 
-// NewSigner reads a secret: base64, with or without the prefix whsec_. Its
-// errors don't repeat the secret, as they end in logs.
+// NewSigner reads a secret: base64, with or without the prefix whsec_. Its errors do
+// not quote the secret, as they end up in logs.
 func NewSigner(secret string) (*Signer, error) {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, secretPrefix))
 	if err != nil {
@@ -48,8 +48,8 @@ func (s *Signer) Sign(id string, at time.Time, body []byte) string {
 	return sign(s.key, id, strconv.FormatInt(at.Unix(), 10), body)
 }
 
-// Header returns the headers that w is sent with at now: a good signature,
-// but for [Forged], and a good timestamp, but for [Stale].
+// Header returns the headers that w is sent with at now: a valid signature, except for
+// [Forged], and a valid timestamp, except for [Stale].
 func (s *Signer) Header(w Webhook, now time.Time) http.Header {
 	key := s.key
 	switch w.Kind {
@@ -59,7 +59,7 @@ func (s *Signer) Header(w Webhook, now time.Time) http.Header {
 		now = now.Add(-staleAge)
 	}
 	timestamp := strconv.FormatInt(now.Unix(), 10)
-	// The keys are in canonical form, so that no Set has to make it.
+	// The keys are in canonical form already, so that Set need not convert them.
 	return http.Header{
 		"Content-Type":   {"application/json"},
 		"User-Agent":     {userAgent},

@@ -39,13 +39,13 @@ func TestNewSignerRefusesUnusableSecrets(t *testing.T) {
 		if err == nil {
 			t.Errorf("NewSigner(%q): no error", secret)
 		} else if strings.Contains(err.Error(), "TopSecret") {
-			t.Errorf("the error tells the secret: %v", err)
+			t.Errorf("the error quotes the secret: %v", err)
 		}
 	}
 }
 
-// Forged and stale webhooks don't verify, all others do, by an implementation
-// that isn't ours.
+// Forged and stale webhooks do not verify, all others do, with an independent
+// implementation.
 func TestHeaderVerifiesByKind(t *testing.T) {
 	s, err := NewSigner(testSecret)
 	if err != nil {

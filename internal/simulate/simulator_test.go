@@ -50,7 +50,7 @@ func TestNewNamesAllThatIsWrong(t *testing.T) {
 	}
 }
 
-// receiver verifies with an implementation that isn't ours.
+// receiver verifies with an independent implementation.
 type receiver struct {
 	verifier *standardwebhooks.Webhook
 	answer   func(w http.ResponseWriter, r *http.Request) // for what verifies; nil for 200
@@ -91,7 +91,7 @@ func (rc *receiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // direct serves requests without a network, so that synctest's clock governs
-// all. An answer with the header No-Answer is none.
+// everything. An answer with the header No-Answer means no answer.
 type direct struct{ http.Handler }
 
 func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -174,16 +174,16 @@ func TestTotalIsExact(t *testing.T) {
 	if m := most.Load(); m > connections || m < 2 {
 		t.Errorf("%d requests at once, want up to %d", m, connections)
 	}
-	// net/http gives up a connection whose writer has not reported within 50 ms of
-	// the answer (maxWriteWaitBeforeConnReuse), so on a starved machine there may be
-	// a few more than there are at once.
+	// net/http abandons a connection whose writer has not reported within 50 ms of the
+	// answer (maxWriteWaitBeforeConnReuse), so on a starved machine there may be a few
+	// more connections than concurrent requests.
 	if n := dialled.Load(); n > total/10 {
 		t.Errorf("%d connections for %d requests: they aren't kept alive", n, total)
 	}
 }
 
-// What is not accepted comes again, newly signed and later each time, until
-// it is.
+// A webhook that is not accepted is sent again, newly signed and later each time, until
+// it is accepted.
 func TestSendsAgainUntilAccepted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const total = 60
@@ -300,8 +300,7 @@ func TestEndOfContext(t *testing.T) {
 	}
 }
 
-// A receiver that doesn't answer delays the end by the grace period and no
-// more.
+// A receiver that does not answer delays the end by the grace period, and no longer.
 func TestEndOfContextWithRequestsHanging(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
@@ -324,7 +323,7 @@ func TestEndOfContextWithRequestsHanging(t *testing.T) {
 	})
 }
 
-// What waits to be sent again when ctx ends is counted.
+// Webhooks that wait for a retry when ctx ends are counted.
 func TestAbandoned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusBadGateway) })
@@ -340,8 +339,8 @@ func TestAbandoned(t *testing.T) {
 	})
 }
 
-// What falls due to be sent again while every connection is busy waits for
-// one. (Would it spin, the bubble's clock would stand still.)
+// Retries that fall due while every connection is busy wait for one. (If the loop were
+// spinning, the bubble's clock would not advance.)
 func TestDueWhileBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n atomic.Int64
@@ -412,8 +411,8 @@ func TestRate(t *testing.T) {
 	})
 }
 
-// A receiver that stands still costs what fell due beyond a second, and is
-// not flooded afterwards.
+// A receiver that stalls misses what fell due beyond a second, and is not flooded
+// afterwards.
 func TestRateAfterStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -446,7 +445,7 @@ func TestRateAfterStall(t *testing.T) {
 	})
 }
 
-// While too many wait to be sent again no new ones are made, and none is lost.
+// While too many wait for a retry no new ones are made, and none is lost.
 func TestWaitingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()

@@ -21,16 +21,16 @@ const (
 	Genuine Kind = iota
 	// Redelivery has the id and body of an earlier Genuine or Dirty webhook.
 	Redelivery
-	// Dirty is an event that counts although its texts can't be stored as
-	// they are: NUL, invalid UTF-8, over-long links, no readable IP.
+	// Dirty is an event that counts although its texts can't be stored as they are:
+	// NUL, invalid UTF-8, over-long links, an unreadable IP.
 	Dirty
-	// Unreadable is authentic, and no event can be made of it: dead letter.
+	// Unreadable is authentic, but no event can be made of it: a dead letter.
 	Unreadable
-	// Foreign is authentic, of a type that isn't tracked: ignored.
+	// Foreign is authentic, but of a type that isn't tracked: ignored.
 	Foreign
 	// Forged is signed with another secret: 401.
 	Forged
-	// Stale is signed with the right secret too long ago: 401.
+	// Stale was signed with the right secret, but too long ago: 401.
 	Stale
 
 	kinds
@@ -57,8 +57,7 @@ func (k Kind) String() string {
 	}
 }
 
-// Authentic reports whether a receiver should accept the signature: 2xx, not
-// 401.
+// Authentic tells whether a receiver should accept the signature: 2xx, not 401.
 func (k Kind) Authentic() bool { return k != Forged && k != Stale }
 
 // Counted reports whether the event belongs in the tally, once for each ID.

@@ -17,13 +17,13 @@ type template struct {
 	err  error
 }
 
-// New returns the URL of a new database, which is the test's own and is dropped
-// when the test ends, whoever is still connected to it. It is safe for parallel
+// New returns the URL of a new database, which belongs to the test and is dropped when
+// the test ends, even if somebody is still connected to it. It is safe for parallel
 // tests.
 //
-// prepare fills the template with that name, such as with the schema, the first
-// time that a test of this process asks for it: a name stands for one prepare.
-// A nil prepare leaves it empty.
+// prepare fills the template with that name, for example with the schema, the first
+// time that a test of this process asks for it: a name stands for one prepare. A nil
+// prepare leaves it empty.
 func New(t testing.TB, name string, prepare func(ctx context.Context, url string) error) string {
 	t.Helper()
 	pg, err := shared.start()
@@ -72,7 +72,7 @@ func (s *server) names(name string) (*template, string) {
 	return tmpl, fmt.Sprintf("test_%d", s.databases)
 }
 
-// makeTemplate makes the database, prepares it, and closes it to connections:
+// makeTemplate creates the database, prepares it, and closes it to connections:
 // PostgreSQL does not copy a database while somebody is connected to it.
 func makeTemplate(ctx context.Context, pg *localpg.Server, name string, prepare func(context.Context, string) error) error {
 	if err := exec(ctx, pg, "CREATE DATABASE "+quote(name)); err != nil {
@@ -85,9 +85,9 @@ func makeTemplate(ctx context.Context, pg *localpg.Server, name string, prepare 
 	}
 	return exec(ctx, pg,
 		fmt.Sprintf("ALTER DATABASE %s ALLOW_CONNECTIONS false", quote(name)),
-		// What prepare has closed may take a moment to end, and what it forgot
-		// to close would be in the way of every test. The names of databases
-		// that take no connections are those of finished templates alone.
+		// Connections that prepare has closed may take a moment to end, and those that
+		// it forgot to close would block every test. The only databases that accept no
+		// connections are finished templates.
 		"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity JOIN pg_database USING (datname) WHERE NOT datallowconn",
 	)
 }

@@ -1,6 +1,5 @@
-// Package testpg gives tests a real PostgreSQL: one server for each test
-// process, started at the first use, and in it a database for each test, copied
-// from a template.
+// Package testpg gives tests a real PostgreSQL: one server per test process, started on
+// first use, with a database for each test, copied from a template.
 //
 //	func TestMain(m *testing.M) { os.Exit(testpg.Run(m)) }
 //
@@ -11,9 +10,9 @@
 //
 // A machine without PostgreSQL fails the tests. They are never skipped.
 //
-// The server is the machine's, or one that is fetched where there is none.
-// MAILTALLY_TEST_POSTGRES=18 in the environment has one of that major version
-// fetched instead.
+// The server is the machine's; if there is none, one is downloaded. With
+// MAILTALLY_TEST_POSTGRES=18 in the environment, one of that major version is
+// downloaded instead.
 package testpg
 
 import (
@@ -39,8 +38,8 @@ const (
 	sqlTimeout   = time.Minute
 )
 
-// shared is this test process's server. TestMain and tests have no other way
-// to share it than a variable of the package.
+// shared is this test process's server. A package variable is the only way for TestMain
+// and the tests to share it.
 var shared server
 
 // server is a server that starts at its first use, and the templates in it.
@@ -48,7 +47,7 @@ type server struct {
 	mu        sync.Mutex
 	dir       string
 	pg        *localpg.Server
-	err       error // why it did not start: the next test need not try again
+	err       error // why it did not start, so that the next test does not try again
 	templates map[string]*template
 	databases int
 }
@@ -70,9 +69,9 @@ func Run(m goleak.TestingM, options ...goleak.Option) int {
 	return code
 }
 
-// Server starts a further server, with settings of its own, for as long as the
-// test or benchmark runs. Unlike the shared one it has PostgreSQL's defaults,
-// durability included.
+// Server starts another server, with its own settings, for as long as the test or
+// benchmark runs. Unlike the shared one it has PostgreSQL's defaults, durability
+// included.
 func Server(tb testing.TB, settings map[string]string) *localpg.Server {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
@@ -91,9 +90,9 @@ func Server(tb testing.TB, settings map[string]string) *localpg.Server {
 	return pg
 }
 
-// Dir returns a temporary folder that also works as localpg's Options.Dir when
-// the tests run as root: the folders that testing makes are closed to other
-// users, and so to the user that runs the server.
+// Dir returns a temporary folder that also works as localpg's Options.Dir when the
+// tests run as root: the folders made by package testing are closed to other users, and
+// so to the user that runs the server.
 func Dir(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "mailtally-test-")
@@ -121,7 +120,8 @@ func (s *server) start() (*localpg.Server, error) {
 		return nil, s.err
 	}
 	s.pg, s.err = startIn(ctx, s.dir, map[string]string{
-		// The data need not survive the machine; a commit waits as always.
+		// The data need not survive a crash of the machine; a commit still waits as
+		// usual.
 		"fsync":            "off",
 		"full_page_writes": "off",
 		"max_connections":  "200",
@@ -153,7 +153,7 @@ func (s *server) stop() error {
 	if s.pg != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 		defer cancel()
-		// First, as Stop makes it unknown: did it end before we asked?
+		// Checked first, because Stop hides it: had it ended already?
 		err = errors.Join(s.pg.Err(), s.pg.Stop(ctx))
 	}
 	if s.dir != "" {

@@ -61,7 +61,7 @@ func TestDatabaseForEachTest(t *testing.T) {
 		t.Errorf("prepared %d times, want 1", n)
 	}
 
-	// All are dropped, though a connection was open to each.
+	// All are dropped, even though a connection was open to each.
 	pg, err := shared.start()
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// recorder is a testing.TB that fails without ending the test that made it.
+// recorder is a testing.TB that fails without ending the test that uses it.
 type recorder struct {
 	testing.TB
 	failure string

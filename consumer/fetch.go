@@ -93,7 +93,7 @@ func (c *Consumer) pauseFailing(fetches kgo.Fetches) error {
 		case f.Partition < 0, errors.Is(f.Err, kerr.UnknownTopicID): // of the topic
 			errs = append(errs, fmt.Errorf("fetch from topic %q: %w", f.Topic, f.Err))
 		case errors.As(f.Err, &tooLarge): // the client no longer fetches from it
-			c.log.Error("partition stands still: a batch unpacks to more than a member has memory for; move the group behind it with kafka-consumer-groups, or have it written anew",
+			c.log.Error("partition stuck: a batch unpacks to more than a member has memory for; move the group past it with kafka-consumer-groups, and have its webhooks sent again",
 				"group", c.group, "topic", f.Topic, "partition", f.Partition, "offset", tooLarge.Offset, "error", f.Err)
 		default:
 			c.pausePartition(f.Topic, f.Partition, f.Err)

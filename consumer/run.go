@@ -62,7 +62,7 @@ func (c *Consumer) Run(ctx context.Context) {
 	}
 	stopWriters()
 	if failure != nil {
-		c.log.Warn("gave up on the work in flight: not all of it is done, the rest is left to the group", "group", c.group, "error", failure, "duration", since(<-begun))
+		c.log.Warn("gave up on the work in flight: not all of it is done; the rest is left to the group", "group", c.group, "error", failure, "duration", since(<-begun))
 	} else {
 		c.log.Info("drained: the writers finished what they had begun; the rest is left to the group", "group", c.group, "duration", since(<-begun))
 	}

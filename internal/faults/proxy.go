@@ -77,8 +77,8 @@ func (p *Proxy) Refused() int {
 	return p.refused
 }
 
-// OnRequest has f look at what clients send, chunk by chunk as it is read. Where
-// f returns false the chunk is not forwarded and the connection is cut.
+// OnRequest calls f with what clients send, chunk by chunk as it is read. If f returns
+// false, the chunk is not forwarded and the connection is cut.
 func (p *Proxy) OnRequest(f func([]byte) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -155,13 +155,13 @@ func (p *Proxy) forward(to, from net.Conn, hook func() func([]byte) bool) {
 	}
 }
 
-// later gives a write and an end that take place after the delay, in their order.
+// later gives versions of write and end that take effect after the delay, in order.
 func (p *Proxy) later(write func([]byte) bool, end func()) (func([]byte) bool, func()) {
 	type sent struct {
 		chunk []byte
 		due   time.Time
 	}
-	under := make(chan sent, 4096) // many more than are ever under way
+	under := make(chan sent, 4096) // far more than are ever in flight
 	p.running.Go(func() {
 		defer end()
 		for s := range under {

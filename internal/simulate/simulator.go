@@ -71,20 +71,19 @@ func New(cfg Config) (*Simulator, error) {
 	return s, nil
 }
 
-// Seed returns the seed in use, with which the traffic can be had again.
+// Seed returns the seed in use, which reproduces the traffic.
 func (s *Simulator) Seed() uint64 { return s.seed }
 
 // Run sends until ctx ends or the configured total is settled, and returns
 // when all of its goroutines have. When ctx ends nothing more is sent, and
-// what is in flight has a second to be answered.
+// requests in flight have a second to be answered.
 //
-// New webhooks fall due at the rate, whatever the receiver does; those sent
-// again come on top. While all connections wait for answers nothing can be
-// sent: up to a second's worth is made up for afterwards, at 1.25 times the
-// rate, and what fell due beyond that is given up and counted as Skipped. Not
-// accepted are 5xx, 429 and no answer: such a webhook is sent again, newly
-// signed, after a doubling pause with jitter, until it is accepted or ctx
-// ends. Any other answer settles it.
+// New webhooks fall due at the rate, whatever the receiver does; retries come on
+// top. While all connections wait for answers nothing can be sent: up to a
+// second's worth is made up for afterwards, at 1.25 times the rate, and the rest
+// is dropped and counted as Skipped. After a 5xx, a 429 or no answer the webhook
+// is sent again, newly signed, with exponential backoff and jitter, until it is
+// accepted or ctx ends. Any other answer settles it.
 //
 // It returns nil if the total is settled, or if there is none; an error that
 // wraps ctx's if that ended first.
@@ -120,8 +119,8 @@ func (s *Simulator) Run(ctx context.Context) error {
 }
 
 // dispatch hands out deliveries until all are settled or ctx has ended, and
-// returns how many are in the workers' hands then. It alone uses the
-// generator, the pacer and the retry queue.
+// returns how many are with the workers then. Only dispatch uses the generator,
+// the pacer and the retry queue.
 func (s *Simulator) dispatch(ctx context.Context, work chan<- delivery, done <-chan outcome) (pending int, err error) {
 	var (
 		pacer   = newPacer(s.rate, time.Now())
@@ -178,7 +177,7 @@ func (s *Simulator) dispatch(ctx context.Context, work chan<- delivery, done <-c
 		if out == nil {
 			timer.Reset(wait)
 		} else {
-			timer.Stop() // what is due waits for a worker, not for a time
+			timer.Stop() // what is due waits for a worker, not for the timer
 		}
 
 		select {
@@ -202,7 +201,7 @@ func (s *Simulator) dispatch(ctx context.Context, work chan<- delivery, done <-c
 	}
 }
 
-// outcome is what became of an attempt: settled, or to be made again.
+// outcome is what became of an attempt: settled, or to be retried.
 type outcome struct {
 	delivery delivery
 	again    bool
@@ -254,8 +253,8 @@ func (s *Simulator) post(ctx context.Context, w Webhook) (status int, header htt
 		return 0, nil, err
 	}
 	defer resp.Body.Close()
-	// Read to the end, or the connection can't be used again. The status
-	// stands, so an error here changes nothing.
+	// Read to the end, or the connection can't be reused. The status is known, so an
+	// error here changes nothing.
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
 	return resp.StatusCode, resp.Header, nil
 }
@@ -266,16 +265,16 @@ func (s *Simulator) post(ctx context.Context, w Webhook) (status int, header htt
 type Totals struct {
 	Webhooks     uint64 // begun, each once
 	Sent         uint64 // requests
-	Resent       uint64 // of these, repeats of one that was not accepted
+	Resent       uint64 // of these, retries
 	Accepted     uint64 // answered 2xx
 	Unauthorized uint64 // answered 401: right for forged and stale ones
 	Refused      uint64 // answered anything else
 	Failed       uint64 // not answered
-	Abandoned    uint64 // webhooks still to be sent again when ctx ended
-	Skipped      uint64 // fell due by the rate while nothing could be sent, and were given up
+	Abandoned    uint64 // webhooks that still waited for a retry when ctx ended
+	Skipped      uint64 // fell due while nothing could be sent, and were dropped
 	// Unexpected are the answers that contradict what was sent: 2xx to a
-	// forged or stale webhook, 401 to any other, and to all 3xx or a 4xx that
-	// is neither 401 nor 429.
+	// forged or stale webhook, 401 to any other, and to all of them 3xx, or a 4xx
+	// other than 401 and 429.
 	Unexpected uint64
 }
 
@@ -283,8 +282,8 @@ type counters struct {
 	webhooks, sent, resent, accepted, unauthorized, refused, failed, abandoned, skipped, unexpected atomic.Uint64
 }
 
-// Totals may be called at any time. While the run goes on the counts are not
-// all of one moment.
+// Totals may be called at any time. During the run the counts are not all of
+// the same moment.
 func (s *Simulator) Totals() Totals {
 	c := &s.counters
 	return Totals{

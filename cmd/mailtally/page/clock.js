@@ -16,8 +16,8 @@ export class Clock {
     this.#last = { monotonic: monotonic(), wall: wall() };
   }
 
-  // A monotonic clock may stand still in sleep. That the wall clock was set forward
-  // looks the same, and does no harm: rates start over.
+  // A monotonic clock may stop during sleep. Setting the wall clock forward looks the
+  // same, and does no harm: rates start over.
   now() {
     const [monotonic, wall] = [this.#monotonic(), this.#wall()];
     const ahead = wall - this.#last.wall - (monotonic - this.#last.monotonic);

@@ -9,7 +9,7 @@ export class History {
 
   /**
    * add takes a snapshot, and tells whether the process was restarted before it, and
-   * whether it does not follow on the last one. In both cases rates begin anew.
+   * whether it does not directly follow the last one. In both cases rates start over.
    *
    * A restart is known by a counter that went down. When the process started does not
    * tell it: Linux counts that from the wall clock, so it moves when that is set.

@@ -21,7 +21,7 @@ const wanted = (name) => name === 'process_start_time_seconds' ||
  *   buckets     of each histogram, cumulative: Map of upper bound to count
  *   lags        {topic, partition, member, value} of each partition owned whose lag is known
  *   lag         their sum; null if none is known, which is not 0
- *   inFlight    events in hand: a gauge, so none of the counts, whose fall is a restart
+ *   inFlight    events in flight: a gauge, so not one of the counts, whose fall means a restart
  *   started     when the process started, in seconds, if it says so
  *   producer, consumer   which parts of the pipe this process is
  */

@@ -35,11 +35,15 @@ func (i *invocation) begin(needs int) (c config, log *slog.Logger, flush func(),
 		return c, nil, nil, err
 	}
 	c, err = loadConfig(i.withDefaults(), needs)
+	unknown := unknownVariables(i.environ)
 	if err != nil {
+		if len(unknown) > 0 { // one of them may be why
+			err = usageError{fmt.Errorf("%w\nvariables that mailtally does not know:\n    %s", err, strings.Join(unknown, "\n    "))}
+		}
 		return c, nil, nil, err
 	}
 	log, flush = newLogger(c, i.stderr)
-	if unknown := unknownVariables(i.environ); len(unknown) > 0 {
+	if len(unknown) > 0 {
 		log.Warn("environment variables that mailtally does not know: misspelt?", "variables", unknown)
 	}
 	return c, log, flush, nil

@@ -54,9 +54,6 @@ func (Credentials) String() string { return "(hidden)" }
 // GoString keeps them out of %#v too.
 func (c Credentials) GoString() string { return c.String() }
 
-// Empty says that there are none, so nothing is admitted.
-func (c Credentials) Empty() bool { return c.match == nil }
-
 // Admit checks the Authorization header. Its error is a *[Refusal] with status 401 and a
 // challenge.
 func (c Credentials) Admit(h http.Header) error {

@@ -102,9 +102,9 @@ type Consumer struct {
 	lags      lags      // by the client, watchLag and the scrape
 	database  outage    // by the writers
 
-	// committed says that the client has committed something, and that no partition has
-	// been lost uncommitted since.
-	committed atomic.Bool
+	// marked says that something has been marked for the client to commit, and that no
+	// partition has been lost since.
+	marked atomic.Bool
 
 	// keepRecords is set when PostgreSQL has refused an event for good: its record is
 	// needed for the dead letter. It is cleared once the whole window has finished

@@ -39,9 +39,7 @@ func (c *Consumer) onRevoked(ctx context.Context, _ *kgo.Client, gone map[string
 	}
 	start := time.Now()
 	c.commit(ctx)
-	if len(c.client.MarkedOffsets()) > 0 {
-		c.committed.Store(false) // the reason has been logged
-	} else if c.committed.Load() {
+	if len(c.client.MarkedOffsets()) == 0 && c.marked.Load() { // otherwise the reason has been logged
 		c.log.Info("offsets committed", "group", c.group, "topic", c.topic, "duration", since(start))
 	}
 	owned := c.lags.remove(partitions)
@@ -50,7 +48,7 @@ func (c *Consumer) onRevoked(ctx context.Context, _ *kgo.Client, gone map[string
 
 // onLost can commit nothing: other members may own the partitions by now.
 func (c *Consumer) onLost(_ context.Context, _ *kgo.Client, gone map[string][]int32) {
-	c.committed.Store(false)
+	c.marked.Store(false)
 	if partitions := gone[c.topic]; len(partitions) > 0 {
 		owned := c.lags.remove(partitions)
 		c.log.Warn("partitions lost: the member was removed from its group and rejoins it", "group", c.group, "topic", c.topic, "partitions", sorted(partitions), "owned", owned)
@@ -101,7 +99,6 @@ func (c *Consumer) onCommit(_ *kgo.Client, request *kmsg.OffsetCommitRequest, re
 	for _, t := range request.Topics {
 		for _, p := range t.Partitions {
 			if !failed[p.Partition] {
-				c.committed.Store(true)
 				c.countLost(p.Partition, c.positions.committed(p.Partition, p.Offset))
 			}
 		}

@@ -100,6 +100,7 @@ func (c *Consumer) hand(b *batch) {
 func (c *Consumer) mark(done offsets) {
 	if len(done) > 0 {
 		c.backoff.Reset()
+		c.marked.Store(true)
 		c.client.MarkCommitOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: done})
 	}
 }
@@ -109,6 +110,9 @@ func (c *Consumer) mark(done offsets) {
 func (c *Consumer) putBack(ctx context.Context, left offsets) {
 	if len(left) > 0 {
 		c.commit(ctx)
+		if len(c.client.MarkedOffsets()) > 0 {
+			c.marked.Store(false) // it failed, and the client is about to forget them
+		}
 		c.rewind(left)
 	}
 }

@@ -171,6 +171,7 @@ func New(o Options) (*Consumer, error) {
 		kgo.OnPartitionsLost(c.onLost),
 		kgo.AdjustFetchOffsetsFn(c.onFetchOffsets),
 		kgo.MaxConcurrentFetches(fetchBrokers),
+		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.FetchMaxBytes(all),
 		kgo.FetchMaxPartitionBytes(partition),
 		kgo.MaxDecompressBatchBytes(maxUnpackedBatch),

@@ -19,7 +19,12 @@ import (
 // data.
 func (s *system) produceGzip(partition int32, compressed []byte) (offset int64) {
 	s.t.Helper()
-	now := time.Now().UnixMilli()
+	return s.produceGzipAt(partition, compressed, time.Now())
+}
+
+func (s *system) produceGzipAt(partition int32, compressed []byte, at time.Time) (offset int64) {
+	s.t.Helper()
+	now := at.UnixMilli()
 	batch := kmsg.RecordBatch{
 		Length: int32(49 + len(compressed)), PartitionLeaderEpoch: -1, Magic: 2, Attributes: 1, // gzip
 		FirstTimestamp: now, MaxTimestamp: now, ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1,

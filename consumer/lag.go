@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"sync"
 	"time"
@@ -33,6 +34,7 @@ const (
 type lags struct {
 	topic string
 	desc  *prometheus.Desc
+	age   *prometheus.Desc
 	added chan struct{} // signalled when partitions were added whose lag is not known
 
 	mu sync.Mutex
@@ -43,6 +45,16 @@ type lags struct {
 type lag struct {
 	records int64
 	at      time.Time
+	oldest  oldest // if there are any
+}
+
+// age is the age of the oldest record at the time of the measurement; 0 if none waits, or
+// if its timestamp lies ahead.
+func (l *lag) age() time.Duration {
+	if l.records == 0 {
+		return 0
+	}
+	return max(0, l.at.Sub(l.oldest.since))
 }
 
 func newLags(topic string) lags {
@@ -51,13 +63,19 @@ func newLags(topic string) lags {
 		desc: prometheus.NewDesc("mailtally_consumer_lag",
 			"Records of a partition that the group has not committed yet, without those that retention has removed. Only the member that owns the partition shows it. There is no value while Kafka does not answer.",
 			[]string{"topic", "partition"}, nil),
+		age: prometheus.NewDesc("mailtally_consumer_lag_seconds",
+			"Age of the oldest record of a partition that the group has not committed yet; 0 if none waits. Shown together with mailtally_consumer_lag.",
+			[]string{"topic", "partition"}, nil),
 		added: make(chan struct{}, 1),
 		of:    make(map[int32]lag),
 	}
 }
 
 // Describe implements [prometheus.Collector].
-func (l *lags) Describe(to chan<- *prometheus.Desc) { to <- l.desc }
+func (l *lags) Describe(to chan<- *prometheus.Desc) {
+	to <- l.desc
+	to <- l.age
+}
 
 // Collect implements [prometheus.Collector].
 func (l *lags) Collect(to chan<- prometheus.Metric) {
@@ -65,7 +83,9 @@ func (l *lags) Collect(to chan<- prometheus.Metric) {
 	defer l.mu.Unlock()
 	for p, lag := range l.of {
 		if time.Since(lag.at) < lagFresh {
-			to <- prometheus.MustNewConstMetric(l.desc, prometheus.GaugeValue, float64(lag.records), l.topic, strconv.Itoa(int(p)))
+			partition := strconv.Itoa(int(p))
+			to <- prometheus.MustNewConstMetric(l.desc, prometheus.GaugeValue, float64(lag.records), l.topic, partition)
+			to <- prometheus.MustNewConstMetric(l.age, prometheus.GaugeValue, lag.age().Seconds(), l.topic, partition)
 		}
 	}
 }
@@ -94,6 +114,24 @@ func (l *lags) remove(partitions []int32) (owned int) {
 	return len(l.of)
 }
 
+// owned returns the owned partitions and their last known lags.
+func (l *lags) owned() map[int32]lag {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.of)
+}
+
+// update sets the lags of partitions, as far as they are still owned.
+func (l *lags) update(measured map[int32]*lag) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p, lag := range measured {
+		if _, isOwned := l.of[p]; isOwned {
+			l.of[p] = *lag
+		}
+	}
+}
+
 // watchLag keeps the lag up to date until ctx ends. The function it returns waits for
 // that.
 func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
@@ -120,10 +158,10 @@ func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
 // offset, or if the topic was recreated and is shorter. The end is read after the
 // committed offset, so a committed offset beyond it can only mean a recreated topic.
 func (c *Consumer) measureLag(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lagInterval)
+	asked, cancel := context.WithTimeout(ctx, lagInterval)
 	defer cancel()
 	admin := kadm.NewClient(c.client)
-	committed, err := admin.FetchOffsets(ctx, c.group)
+	committed, err := admin.FetchOffsets(asked, c.group)
 	if err != nil && !errors.Is(err, kerr.GroupIDNotFound) { // the group has never had a member
 		return
 	}
@@ -131,17 +169,16 @@ func (c *Consumer) measureLag(ctx context.Context) {
 	// the lag of the other brokers' partitions is still known.
 	var starts, ends kadm.ListedOffsets
 	var asking sync.WaitGroup
-	asking.Go(func() { starts, _ = admin.ListStartOffsets(ctx, c.topic) })
-	asking.Go(func() { ends, _ = admin.ListEndOffsets(ctx, c.topic) })
+	asking.Go(func() { starts, _ = admin.ListStartOffsets(asked, c.topic) })
+	asking.Go(func() { ends, _ = admin.ListEndOffsets(asked, c.topic) })
 	asking.Wait()
 	if none, found := starts.Lookup(c.topic, noPartition); found && errors.Is(none.Err, kerr.UnknownTopicOrPartition) {
 		// kgo waits for the topic silently.
 		c.log.Warn("topic does not exist: nothing can be consumed until mailtally migrate creates it", "topic", c.topic)
 	}
 	now := time.Now()
-	c.lags.mu.Lock()
-	defer c.lags.mu.Unlock()
-	for p := range c.lags.of {
+	measured, waiting := make(map[int32]*lag), make(map[int32]*lag)
+	for p, last := range c.lags.owned() {
 		start, ok := starts.Lookup(c.topic, p)
 		end, ok2 := ends.Lookup(c.topic, p)
 		at, ok3 := committed.Lookup(c.topic, p)
@@ -152,6 +189,15 @@ func (c *Consumer) measureLag(ctx context.Context) {
 		if ok3 && at.At > from && at.At <= end.Offset {
 			from = at.At
 		}
-		c.lags.of[p] = lag{max(0, end.Offset-from), now}
+		measured[p] = &lag{records: max(0, end.Offset-from), at: now}
+		if measured[p].records > 0 {
+			measured[p].oldest = last.oldest
+			if last.records == 0 || last.oldest.offset != from {
+				measured[p].oldest = oldest{offset: from, since: now}
+			}
+			waiting[p] = measured[p]
+		}
 	}
+	c.findOldest(ctx, waiting)
+	c.lags.update(measured)
 }

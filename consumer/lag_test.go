@@ -143,9 +143,9 @@ func TestConsumer_LagWhileKafkaDoesNotTell(t *testing.T) {
 		s.broker.Cluster.KeepControl()
 		return nil, errors.New("away"), away.Load()
 	})
-	s.until("no lag", func() bool { return len(lags(t, m)) == 0 })
+	s.until("no lag", func() bool { return len(lags(t, m)) == 0 && len(ages(t, m)) == 0 })
 	away.Store(false)
-	s.until("a lag again", func() bool { return len(lags(t, m)) == partitions })
+	s.until("a lag again", func() bool { return len(lags(t, m)) == partitions && len(ages(t, m)) == partitions })
 	m.stop()
 }
 

@@ -50,10 +50,9 @@ func lines(m *member, message string) []string {
 	return found
 }
 
-// impatient makes a member fetch again soon, where the broker would wait for records
-// before it reports that others are gone.
+// impatient makes a member look soon whether its topic or the leaders have changed.
 func impatient(o *consumer.Options) {
-	o.Kafka = append(o.Kafka, kgo.FetchMaxWait(100*time.Millisecond), kgo.MetadataMinAge(50*time.Millisecond))
+	o.Kafka = append(o.Kafka, kgo.MetadataMinAge(50*time.Millisecond))
 }
 
 // opens produces n opens of an email and returns their partition.

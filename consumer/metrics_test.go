@@ -80,6 +80,7 @@ func TestMetrics_ExistFromTheStart(t *testing.T) {
 		"mailtally_apply_retries_total":    len(tracking.RetryReasons()) + 1, // plus dead_letter
 		"mailtally_event_delay_seconds":    1,
 		"mailtally_consumer_lag":           0, // it owns nothing
+		"mailtally_consumer_lag_seconds":   0,
 	}
 	for _, family := range families {
 		if got := len(family.GetMetric()); got != want[family.GetName()] {

@@ -1,0 +1,89 @@
+package consumer
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// oldestTimeout bounds the asking for the ages of records. With lagInterval for the
+	// lag itself, a round ends before the last lag is too old to be shown.
+	oldestTimeout = 2 * time.Second
+
+	// fetchMaxWait is how long a broker holds back a fetch that finds nothing. It answers
+	// the requests of a connection one after the other, so one for an age waits that long.
+	fetchMaxWait = 500 * time.Millisecond
+)
+
+// oldest is the first record of a partition that is not committed.
+type oldest struct {
+	offset int64
+	since  time.Time // its timestamp, or when this member first saw it waiting
+	isRead bool      // since is its timestamp
+}
+
+// findOldest fills in the oldest records of measured, all of which wait. It asks for each
+// at most once, so a partition that stands costs nothing.
+//
+// The header of the batch has the time, so it is known even if nobody can read the batch.
+// If it is not to be had either, since is when this member first saw the record: then the
+// age is too low, but it still grows.
+func (c *Consumer) findOldest(ctx context.Context, measured map[int32]*lag) {
+	ctx, cancel := context.WithTimeout(ctx, oldestTimeout)
+	defer cancel()
+	var topic kadm.TopicDetail
+	var asking sync.WaitGroup
+	for p, l := range measured {
+		if l.oldest.isRead {
+			continue
+		}
+		if topic.Topic == "" {
+			found, err := kadm.NewClient(c.client).ListTopics(ctx, c.topic)
+			if err != nil || found[c.topic].Err != nil {
+				return
+			}
+			topic = found[c.topic]
+		}
+		asking.Go(func() {
+			if at, ok := c.batchTime(ctx, topic, p, l.oldest.offset); ok {
+				l.oldest.since, l.oldest.isRead = at, true
+			}
+		})
+	}
+	asking.Wait()
+}
+
+// batchTime reads the time of the batch that holds an offset, or of the next one: the
+// timestamp of its first record, or when the broker appended it, if the topic says so.
+func (c *Consumer) batchTime(ctx context.Context, topic kadm.TopicDetail, partition int32, offset int64) (at time.Time, ok bool) {
+	request := kmsg.NewPtrFetchRequest()
+	request.MinBytes, request.MaxBytes = 1, 1 // a whole batch comes all the same
+	of := kmsg.NewFetchRequestTopic()
+	of.Topic, of.TopicID = topic.Topic, topic.ID
+	in := kmsg.NewFetchRequestTopicPartition()
+	in.Partition, in.FetchOffset, in.PartitionMaxBytes = partition, offset, 1
+	of.Partitions = append(of.Partitions, in)
+	request.Topics = append(request.Topics, of)
+	response, err := c.client.Broker(int(topic.Partitions[partition].Leader)).Request(ctx, request)
+	if err != nil {
+		return at, false
+	}
+	fetched := response.(*kmsg.FetchResponse)
+	if len(fetched.Topics) != 1 || len(fetched.Topics[0].Partitions) != 1 {
+		return at, false
+	}
+	var batch kmsg.RecordBatch
+	const magic, fromBroker = 2, 1 << 3
+	if batch.ReadFrom(fetched.Topics[0].Partitions[0].RecordBatches) != nil || batch.Magic != magic {
+		return at, false
+	}
+	milli := batch.FirstTimestamp
+	if batch.Attributes&fromBroker != 0 {
+		milli = batch.MaxTimestamp
+	}
+	return time.UnixMilli(milli), milli > 0
+}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -32,6 +33,12 @@ func (e *RefusedError) Detail() string {
 
 // errUnexpected marks errors that should never happen.
 var errUnexpected = errors.New("unexpected")
+
+// errNotTaken says that a row of mailtally.email does not have what was written to it,
+// though PostgreSQL reports no error.
+var errNotTaken = errors.New("a trigger or rule on mailtally.email, which is not mailtally's, keeps the row out or changes it: remove it, or exempt mailtally's role")
+
+func notTaken(email uuid.UUID) error { return fmt.Errorf("email %v: %w", email, errNotTaken) }
 
 // classify turns an error into a RefusedError by its SQLSTATE (PostgreSQL's appendix A).
 // Only errors that a row's content can cause qualify. The rest of classes 22 and 23, such
@@ -120,6 +127,8 @@ func RetryReason(err error) string {
 		return RetryTimeout
 	case errors.Is(err, errUnexpected):
 		return RetryOther
+	case errors.Is(err, errNotTaken):
+		return RetrySchema
 	default:
 		return RetryConnection
 	}

@@ -46,6 +46,7 @@ func WritePath(events []Event) []Statement {
 		{"upsertEmails, first pass", upsertEmails, upsertParams(list, DefaultSeenLimit, false)},
 		{"upsertEmails, second pass", upsertEmails, upsertParams(list, DefaultSeenLimit, true)},
 		{"unknownEvents", unknownEvents, emailParams(keys)},
+		{"forgetSeen", forgetSeen, [][]byte{ids.bytes()}},
 		{"moveSeen", moveSeen, [][]byte{ids.bytes()}},
 		{"insertSeen", insertSeen, keyParams(keys)},
 		{"missingEvents", missingEvents, keyParams(keys)},

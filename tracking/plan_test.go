@@ -61,6 +61,10 @@ func TestPlans_EveryRowIsLookedUpByItsKey(t *testing.T) {
 				events[i] = event(id, tracking.Opened, i)
 			}
 			for _, s := range tracking.WritePath(events) {
+				keys := keys
+				if s.Name == "forgetSeen" { // all hashes of an email
+					keys = map[string][]string{"email_event_seen": {"email_id"}}
+				}
 				t.Run(fmt.Sprintf("%s/%s of %d", state.name, s.Name, n), func(t *testing.T) {
 					checkPlan(t, explain(t.Context(), t, conn, new(tracking.Store).Settings(), s.SQL, s.Params), keys)
 				})

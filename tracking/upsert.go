@@ -109,19 +109,23 @@ func (b *batch) upsert(ctx context.Context, p *pipeline, list []delta, checked b
 			unchanged = append(unchanged, list[next])
 			next++
 		}
-		if next == len(list) {
-			err = fmt.Errorf("%w: email %v came back out of order", errUnexpected, id)
+		if next == len(list) { // a row of another email, or out of order
+			err = notTaken(id)
 			return
 		}
 		d := &list[next]
 		next++
+		opens, clicks := int32(binary.BigEndian.Uint32(row[1])), int32(binary.BigEndian.Uint32(row[2]))
+		if opens < d.opens || clicks < d.clicks {
+			err = notTaken(id)
+		}
 		for _, k := range d.keys {
 			b.isNew[k.event] = true
 		}
-		if d.opens > 0 && int32(binary.BigEndian.Uint32(row[1])) == d.opens {
+		if d.opens > 0 && opens == d.opens {
 			b.firstOpens++
 		}
-		if d.clicks > 0 && int32(binary.BigEndian.Uint32(row[2])) == d.clicks {
+		if d.clicks > 0 && clicks == d.clicks {
 			b.firstClicks++
 		}
 	})

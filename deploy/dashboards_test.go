@@ -10,7 +10,7 @@ import (
 )
 
 // palette is Okabe and Ito's, which the colour-blind can tell apart, plus a grey.
-var palette = []string{"#0072B2", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#56B4E9", "#8C8C8C"}
+var palette = []string{"#0072B2", "#009E73", "#D55E00", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#8C8C8C"}
 
 // Somebody who sees a panel for the first time is told what it shows, what is normal
 // and where to read on; and panels do not overlap.

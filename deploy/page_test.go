@@ -124,7 +124,7 @@ func (b *browser) checkNumbers(drawings []drawing) {
 		for name, series := range map[string]string{
 			"received":               `mailtally_webhooks_total\{`,
 			"accepted":               `mailtally_webhooks_total\{.*result="accepted"`,
-			"refused":                `mailtally_webhooks_total\{.*result="(unauthorized|too_large|unavailable)"`,
+			"refused":                `mailtally_webhooks_total\{.*result="(unauthorized|incomplete|too_large|unavailable)"`,
 			"malformed":              `mailtally_webhooks_total\{.*result="malformed"`,
 			"consumed":               `mailtally_events_consumed_total\{`,
 			"applied":                `mailtally_events_applied_total\{`,

@@ -2,11 +2,15 @@ package producer
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
+	"time"
 
+	"github.com/mailtally/mailtally/tracking/provider"
 	"github.com/mailtally/mailtally/tracking/provider/resend"
 )
 
@@ -47,4 +51,31 @@ func BenchmarkWebhook(b *testing.B) {
 			g.want(http.StatusOK, sentWebhook{})
 		}
 	})
+}
+
+// BenchmarkWebhookBesideHalfSent measures the time to the answer, one webhook at a time,
+// beside strangers who send a part of a body and wait. They hold as much as they may.
+func BenchmarkWebhookBesideHalfSent(b *testing.B) {
+	for _, strangers := range []int{0, 100, 1000, 8000} {
+		b.Run(fmt.Sprintf("%d", strangers), func(b *testing.B) {
+			g := newGateway(b, gatewayOptions{})
+			for i := range strangers {
+				part := make([]byte, 131_082)
+				if i%10 != 0 {
+					part = part[:3_000]
+				}
+				g.halfSend(fmt.Sprintf("Content-Length: %d\r\n", provider.MaxValue), part)
+			}
+			wait(b, "started", g.started, strangers)
+			var took []time.Duration
+			for b.Loop() {
+				start := time.Now()
+				g.want(http.StatusOK, sentWebhook{})
+				took = append(took, time.Since(start))
+			}
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+		})
+	}
 }

@@ -23,7 +23,7 @@ func TestClientHangsUpInMidBody(t *testing.T) {
 		conn.Close()
 		wait(t, "handled", g.handled, 1)
 	}
-	g.wantCounts(map[result]int{unauthorized: 3})
+	g.wantCounts(map[result]int{incomplete: 3})
 	g.wantRecords(0, 0)
 }
 
@@ -56,7 +56,7 @@ func TestSlowBody(t *testing.T) {
 			t.Errorf("the connection serves on, with %d", status)
 		}
 	}
-	g.wantCounts(map[result]int{unauthorized: 2})
+	g.wantCounts(map[result]int{incomplete: 2})
 	g.wantRecords(0, 0)
 }
 

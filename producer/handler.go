@@ -40,10 +40,10 @@ type gate struct {
 //	     either. Events of types that are not tracked are left out; there may be no
 //	     events at all
 //	401  nothing proves that the provider sent it, or sent it just now
-//	408  its body did not arrive
+//	408  its body did not arrive in time, or was cut off to make room for others
 //	413  its body is larger than the provider's limit
-//	503  Kafka did not acknowledge it in time, or too many requests wait for Kafka:
-//	     send it again
+//	503  Kafka did not acknowledge it in time, or too many proved requests wait for
+//	     Kafka: send it again
 //
 // or with whatever other status makes its provider do the same. Each event is counted by
 // its own result, and a request without events as ignored.
@@ -70,8 +70,15 @@ type refusal struct {
 	*provider.Refusal
 }
 
-// Not "unavailable": anyone can omit a body, and the fault is not ours.
-var bodyMissing = &refusal{unauthorized, &provider.Refusal{Status: http.StatusRequestTimeout, Text: "the body did not arrive whole"}}
+// Not "unavailable", nor "unauthorized": anyone can omit a body, and nothing of it was
+// checked.
+func bodyMissing(cause error) *refusal {
+	text := "the body did not arrive whole"
+	if errors.Is(cause, errCutOff) {
+		text = "the body did not arrive before others needed its room: send it again"
+	}
+	return &refusal{incomplete, &provider.Refusal{Status: http.StatusRequestTimeout, Text: text}}
+}
 
 func sendAgain(cause error) *refusal {
 	return &refusal{unavailable, &provider.Refusal{Status: http.StatusServiceUnavailable, Text: "not stored: send it again", Cause: cause}}
@@ -116,28 +123,37 @@ type content struct {
 }
 
 // receive reads a request, has its provider authenticate it and split it into events, and
-// builds their records. The memory that it keeps is reserved in room.
+// builds their records. The memory that it keeps is reserved in room, once it is proved
+// to be the provider's.
 func (g *gate) receive(w http.ResponseWriter, r *http.Request, room *share) (*content, *refusal) {
 	c := &content{receivedAt: g.now()}
 	if err := g.endpoint.Admit(r.Header, c.receivedAt); err != nil {
 		return c, refusedBy(err)
 	}
-	body, err := readBody(w, r, g.endpoint.Limit(), room)
+	arrival := g.arriving.begin(interrupt(w))
+	defer arrival.end()
+	body, err := readBody(w, r, g.endpoint.Limit(), arrival)
 	var overrun *http.MaxBytesError
 	switch {
-	case errors.Is(err, errNoRoom):
-		return c, sendAgain(err)
 	case errors.As(err, &overrun):
 		return c, &refusal{tooLarge, &provider.Refusal{Status: http.StatusRequestEntityTooLarge, Text: fmt.Sprintf("the body is larger than %d bytes", g.endpoint.Limit())}}
 	case err != nil:
-		return c, bodyMissing
+		return c, bodyMissing(err)
 	}
 	hooks, err := g.endpoint.Open(r.Context(), provider.Request{Header: r.Header, Body: body, ReceivedAt: c.receivedAt})
 	if err != nil {
 		return c, refusedBy(err)
 	}
 	for hook := range hooks {
-		if len(c.records) > 0 && !room.grow(heldPerRecord) { // the first one's was reserved with the body
+		if hook.Drop != nil && hook.Drop.Reason == tracking.Untracked {
+			c.ignored++
+			continue
+		}
+		needs := int64(heldPerRecord)
+		if len(c.records) == 0 {
+			needs += int64(cap(body)) // which the records' values are parts of
+		}
+		if !room.grow(needs) {
 			return c, sendAgain(errNoRoom)
 		}
 		g.add(c, &hook)
@@ -145,12 +161,8 @@ func (g *gate) receive(w http.ResponseWriter, r *http.Request, room *share) (*co
 	return c, nil
 }
 
-// add builds the record of an event, unless its type is not tracked.
+// add builds the record of an event.
 func (g *gate) add(c *content, hook *provider.Webhook) {
-	if hook.Drop != nil && hook.Drop.Reason == tracking.Untracked {
-		c.ignored++
-		return
-	}
 	record := tracking.Record{Provider: g.endpoint.Name(), EventID: hook.EventID, SentAt: hook.SentAt, ReceivedAt: c.receivedAt, Value: hook.Value}
 	topic, reason := g.topic, tracking.Reason("")
 	if hook.Drop == nil {

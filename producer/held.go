@@ -1,14 +1,18 @@
 package producer
 
-import "sync/atomic"
+import (
+	"errors"
+	"sync/atomic"
+)
 
-// held counts the bytes of webhooks that are being read or published, and refuses to
-// exceed the limit. A request reserves its share before it allocates the memory, so a
-// flood is refused before it takes any.
+// held counts the bytes of webhooks that wait for Kafka, and refuses to exceed the limit.
+// They are the provider's own: what is not proved yet is bounded by [arriving].
 type held struct {
 	limit int64
 	bytes atomic.Int64
 }
+
+var errNoRoom = errors.New("too many webhooks are waiting for Kafka")
 
 // heldPerRecord is the minimum per event, for everything around its value.
 const heldPerRecord = 2 << 10
@@ -41,12 +45,6 @@ func (s *share) grow(n int64) bool {
 	}
 	s.bytes += n
 	return true
-}
-
-// shrink returns n bytes.
-func (s *share) shrink(n int64) {
-	s.of.give(n)
-	s.bytes -= n
 }
 
 // giveBack releases all of it.

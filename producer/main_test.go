@@ -111,10 +111,11 @@ func newGateway(t testing.TB, o gatewayOptions) *gateway {
 		g.producer.Close()
 		// Close does not wait for handlers that are about to return.
 		deadline := time.Now().Add(10 * time.Second)
-		for g.producer.held.bytes.Load() != 0 && time.Now().Before(deadline) {
+		held := func() int64 { return g.producer.held.bytes.Load() + g.producer.arriving.reserved() }
+		for held() != 0 && time.Now().Before(deadline) {
 			runtime.Gosched()
 		}
-		if held := g.producer.held.bytes.Load(); held != 0 {
+		if held := held(); held != 0 {
 			t.Errorf("%d bytes are held at the end", held)
 		}
 		logged.wantNone(t, append(private, o.secrets...))

@@ -15,7 +15,8 @@ type result string
 const (
 	accepted     result = "accepted"     // in Kafka
 	ignored      result = "ignored"      // of a type that is not tracked, or a request without an event
-	unauthorized result = "unauthorized" // not proved to be the provider's (401), or its body did not arrive (408)
+	unauthorized result = "unauthorized" // not proved to be the provider's (401)
+	incomplete   result = "incomplete"   // its body did not arrive (408)
 	malformed    result = "malformed"    // unreadable, in the dead-letter topic
 	tooLarge     result = "too_large"
 	unavailable  result = "unavailable" // Kafka did not acknowledge it in time, or too much waits for Kafka
@@ -35,7 +36,7 @@ var publishBuckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25
 func newMetrics(reg prometheus.Registerer, endpoints []provider.Endpoint) *metrics {
 	webhooks := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "mailtally_webhooks_total",
-		Help: "Webhooks answered, by result; each event of a request by its own result. 200: accepted (in Kafka), ignored (a type that is not tracked, or a request without events), malformed (in the dead-letter topic). Refused: unauthorized (401, or 408 if the body did not arrive), too_large (413), unavailable (503: Kafka did not acknowledge it, and the provider sends it again).",
+		Help: "Webhooks answered, by result; each event of a request by its own result. 200: accepted (in Kafka), ignored (a type that is not tracked, or a request without events), malformed (in the dead-letter topic). Refused: unauthorized (401), incomplete (408: its body did not arrive), too_large (413), unavailable (503: Kafka did not acknowledge it, and the provider sends it again).",
 	}, []string{"provider", "result"})
 	m := &metrics{
 		webhooks: make(map[string]map[result]prometheus.Counter),
@@ -49,7 +50,7 @@ func newMetrics(reg prometheus.Registerer, endpoints []provider.Endpoint) *metri
 	}
 	for _, e := range endpoints {
 		m.webhooks[e.Name()] = make(map[result]prometheus.Counter)
-		for _, r := range []result{accepted, ignored, unauthorized, malformed, tooLarge, unavailable} {
+		for _, r := range []result{accepted, ignored, unauthorized, incomplete, malformed, tooLarge, unavailable} {
 			m.webhooks[e.Name()][r] = webhooks.WithLabelValues(e.Name(), string(r))
 		}
 	}

@@ -20,13 +20,13 @@ import (
 func TestMetricsExistFromTheStart(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	counts := g.counts(resend.Name)
-	for _, r := range []result{"accepted", "ignored", "unauthorized", "malformed", "too_large", "unavailable"} {
+	for _, r := range []result{"accepted", "ignored", "unauthorized", "incomplete", "malformed", "too_large", "unavailable"} {
 		if n, ok := counts[r]; !ok || n != 0 {
 			t.Errorf("mailtally_webhooks_total{result=%q}: %d, %t", r, n, ok)
 		}
 	}
-	if len(counts) != 6 {
-		t.Errorf("results %v, want 6", counts)
+	if len(counts) != 7 {
+		t.Errorf("results %v, want 7", counts)
 	}
 	if n := g.published(); n != 0 {
 		t.Errorf("%d publications observed", n)

@@ -182,7 +182,7 @@ func TestAnnouncedBodiesHoldLittle(t *testing.T) {
 	wait(t, "started", g.started, attackers)
 	g.want(http.StatusOK, sentWebhook{})
 	g.want(http.StatusOK, sentWebhook{body: bodyOfSize(provider.MaxValue)})
-	if bytes := g.producer.held.bytes.Load(); bytes > attackers*(heldPerRecord+firstRead) {
+	if bytes := g.producer.arriving.reserved(); bytes > attackers*(heldPerRecord+firstRead) {
 		t.Errorf("%d bytes are held", bytes)
 	}
 }

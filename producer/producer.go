@@ -36,10 +36,14 @@ type Options struct {
 const (
 	defaultPublishTimeout = 8 * time.Second
 
-	// maxHeld limits the bytes of bodies that are being read or wait for their answer,
-	// and separately the bytes that kgo buffers (which may outlast the answer, since a
-	// record in flight cannot be recalled). Above it, webhooks are answered 503 at once.
+	// maxHeld limits the bytes of webhooks that wait for Kafka, and separately the bytes
+	// that kgo buffers (which may outlast the answer, since a record in flight cannot be
+	// recalled). Above it, webhooks are answered 503 at once.
 	maxHeld = 32 << 20
+
+	// maxArriving limits the bytes of bodies that are not proved yet: 2,700 usual ones at
+	// the same moment.
+	maxArriving = 16 << 20
 )
 
 // Producer writes webhooks to Kafka.
@@ -51,6 +55,7 @@ type Producer struct {
 	publishTimeout  time.Duration
 	metrics         *metrics
 	log             *slog.Logger
+	arriving        *arriving
 	held            held
 	now             func() time.Time
 }
@@ -67,6 +72,7 @@ func New(o Options) (*Producer, error) {
 		publishTimeout:  o.PublishTimeout,
 		metrics:         newMetrics(o.Registerer, o.Endpoints),
 		log:             o.Logger,
+		arriving:        newArriving(maxArriving),
 		held:            held{limit: maxHeld},
 		now:             time.Now,
 	}

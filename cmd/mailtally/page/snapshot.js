@@ -3,7 +3,7 @@
 
 import { samples } from './metrics.js';
 
-const refusals = ['unauthorized', 'too_large', 'unavailable'];
+const refusals = ['unauthorized', 'incomplete', 'too_large', 'unavailable'];
 
 const histograms = {
   mailtally_event_delay_seconds: 'delay',

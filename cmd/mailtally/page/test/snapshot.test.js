@@ -29,6 +29,7 @@ mailtally_webhooks_total{provider="resend",result="ignored"} 3
 mailtally_webhooks_total{provider="resend",result="malformed"} 1
 mailtally_webhooks_total{provider="resend",result="unauthorized"} 10
 mailtally_webhooks_total{provider="resend",result="too_large"} 20
+mailtally_webhooks_total{provider="resend",result="incomplete"} 80
 mailtally_webhooks_total{provider="resend",result="unavailable"} 40
 mailtally_events_consumed_total{member="1",type="opened"} 100
 mailtally_events_consumed_total{member="2",type="clicked"} 1
@@ -49,7 +50,7 @@ mailtally_kafka_produce_total 99
 process_start_time_seconds 1.5e9
 `);
   assert.deepEqual(s.counts, {
-    received: 79, accepted: 5, ignored: 3, malformed: 1, unauthorized: 10, too_large: 20, unavailable: 40, refused: 70,
+    received: 159, accepted: 5, ignored: 3, malformed: 1, unauthorized: 10, incomplete: 80, too_large: 20, unavailable: 40, refused: 150,
     consumed: 101, 'consumed.opened': 100, 'consumed.clicked': 1, applied: 77, 'applied.opened': 77, duplicate: 6, 'duplicate.opened': 6,
     dropped: 7, 'dropped.clicked': 3, 'dropped.opened': 4, 'dropped.for.bad_time': 7, 'dropped.clicked.for.bad_time': 3, deadletters: 8,
     refetched: 8, firstopens: 50, firstclicks: 20, lost: 9, retries: 12, 'retries.for.timeout': 11, 'retries.for.conflict': 1,

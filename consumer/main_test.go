@@ -91,7 +91,12 @@ func newSystem(t *testing.T, more ...kfake.Opt) *system {
 
 func (s *system) connect(url string) *pgxpool.Pool {
 	s.t.Helper()
-	pool, err := pgxpool.New(s.ctx, url)
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	config.ConnConfig.OnNotice = tracking.NoteWarning
+	pool, err := pgxpool.NewWithConfig(s.ctx, config)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ const DefaultSeenLimit = 64
 // goroutines and processes.
 type Store struct {
 	// Pool may connect through a transaction-pooling proxy: no statement leaves session
-	// state behind.
+	// state behind. The OnNotice of its connections must be [NoteWarning].
 	Pool *pgxpool.Pool
 	// SeenLimit overrides DefaultSeenLimit, for tests. Stores with different limits may
 	// write the same tables.
@@ -56,11 +56,12 @@ type Result struct {
 // or by any other writer. A *[RefusedError] will recur for the same events; any other
 // error may pass: see [RetryReason].
 //
-// If the connection is lost during the commit, so that the outcome is unknown, Apply asks
-// the database until ctx ends and a few seconds longer. If that is not enough, the error
-// means "perhaps". Applying again is still right, as always, but if the transaction did
-// commit, the new events count as duplicates, and their first opens and clicks are never
-// reported.
+// Where PostgreSQL is set to wait for a synchronous standby, committed means that one has
+// it. If the connection is lost during the commit, or its wait for the standby is cancelled,
+// so that the outcome is unknown, Apply asks the database, and waits for a later commit,
+// until ctx ends and a few seconds longer. If that is not enough, the error means "perhaps".
+// Applying again is still right, as always, but if the transaction did commit, the new
+// events count as duplicates, and their first opens and clicks are never reported.
 //
 // The transaction takes two round trips, and one or two more if there are duplicates or
 // full rows.
@@ -82,8 +83,8 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 		}
 		return b.appendHistoryAndCommit(ctx)
 	})
-	if b.unsure && s.committed(ctx, &b) {
-		err = nil
+	if b.unsure {
+		err = s.confirm(ctx, &b, err)
 	}
 	if err != nil {
 		// If ctx was cancelled, rather than timed out, there is no next batch.
@@ -102,7 +103,7 @@ type batch struct {
 	limit  int // most hashes in a row
 
 	xid    string // the transaction's id, to ask how it ended
-	unsure bool   // the connection was lost during the commit
+	unsure bool   // the connection was lost during the commit, or there was a warning
 	isNew  []bool // by event
 
 	firstOpens, firstClicks int
@@ -131,6 +132,7 @@ SELECT pg_current_xact_id()::text,
        set_config('tcp_keepalives_count', '3', true),
        set_config('client_encoding', 'UTF8', true),
        set_config('row_security', 'off', true),
+       set_config('client_min_messages', 'warning', true),
        set_config('enable_seqscan', 'off', true)`, s.timeout().Milliseconds())
 }
 

@@ -51,8 +51,8 @@ func TestI3_LostCommitAnswer(t *testing.T) {
 			email := uuid.New()
 
 			r, err := store.Apply(t.Context(), []tracking.Event{event(email, tracking.Opened, 0)})
-			if cut.Load() != 1 {
-				t.Fatalf("the connection was cut %d times, want once", cut.Load())
+			if cut.Load() == 0 {
+				t.Fatal("the connection was not cut")
 			}
 			if test.committed {
 				if err != nil || r.FirstOpens != 1 {

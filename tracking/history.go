@@ -17,11 +17,15 @@ COMMIT`
 func (b *batch) appendHistoryAndCommit(ctx context.Context) error {
 	rows := historyReader{events: b.events, isNew: b.isNew, made: []byte(copyHeader)}
 	defer rows.close()
+	delete(b.conn.CustomData(), warned)
 	tag, err := b.conn.CopyFrom(ctx, &rows, appendHistory)
-	if err == nil && tag.String() != "COMMIT" {
-		err = fmt.Errorf("%w: the server answered %q", errUnexpected, tag)
-	} else if err != nil {
+	switch {
+	case err != nil:
 		b.unsure = b.conn.IsClosed()
+	case tag.String() != "COMMIT":
+		err = fmt.Errorf("%w: the server answered %q", errUnexpected, tag)
+	default:
+		b.unsure = b.conn.CustomData()[warned] != nil
 	}
 	if err != nil {
 		return fmt.Errorf("append events to the history and commit: %w", err)

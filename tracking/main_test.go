@@ -33,6 +33,7 @@ func connect(t testing.TB, url string) *pgxpool.Pool {
 		t.Fatal(err)
 	}
 	config.MaxConns = 10
+	config.ConnConfig.OnNotice = tracking.NoteWarning
 	pool, err := pgxpool.NewWithConfig(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)

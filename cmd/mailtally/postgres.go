@@ -24,6 +24,7 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 		return nil, fmt.Errorf("cannot be read: %s: want postgres://user:password@host:5432/database, "+
 			"with special characters of user and password percent-encoded", parseProblem(err))
 	}
+	config.ConnConfig.OnNotice = tracking.NoteWarning
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = 5 * time.Second
 	}

@@ -82,6 +82,7 @@ func (d *database) fresh(ctx context.Context, connections int32) (*pgxpool.Pool,
 		return nil, err
 	}
 	config.MaxConns = connections
+	config.ConnConfig.OnNotice = tracking.NoteWarning
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, err

@@ -2,11 +2,9 @@ package tracking_test
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -90,66 +88,6 @@ func TestMigrate_NewerSchema(t *testing.T) {
 	if err := tracking.Migrate(t.Context(), pool); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// Months get their partitions automatically, earlier strays are moved in, and writers
-// go on meanwhile.
-func TestEnsurePartitions(t *testing.T) {
-	t.Parallel()
-	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
-	count := func(table string) (n int) {
-		t.Helper()
-		if err := pool.QueryRow(t.Context(), "SELECT count(*) FROM mailtally."+table).Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	email := uuid.New()
-	events := []tracking.Event{event(email, tracking.Opened, 0), event(email, tracking.Clicked, 1)}
-	for i := range events {
-		events[i].OccurredAt = time.Date(2040, 2, 1, 0, 0, 0, 0, time.UTC).AddDate(0, i, 0)
-	}
-	apply(t.Context(), t, store, events...)
-	if n := count("email_event_default"); n != 2 {
-		t.Fatalf("%d events in the default partition, want 2", n)
-	}
-
-	writer, err := pool.Begin(t.Context()) // an open transaction that has written history elsewhere
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer writer.Rollback(t.Context())
-	if _, err := writer.Exec(t.Context(), `INSERT INTO mailtally.email_event (email_id, occurred_at, type, event_id)
-		SELECT gen_random_uuid(), now(), 'sent', 'x'`); err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	var mu sync.Mutex
-	var made []string
-	for range 4 {
-		running.Go(func() {
-			mine, err := tracking.EnsurePartitions(t.Context(), pool, time.Date(2040, 1, 31, 23, 0, 0, 0, time.UTC))
-			if err != nil {
-				t.Error(err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			made = append(made, mine...)
-		})
-	}
-	running.Wait()
-	slices.Sort(made)
-	if want := []string{"email_event_2039_12", "email_event_2040_01", "email_event_2040_02", "email_event_2040_03"}; !slices.Equal(made, want) {
-		t.Errorf("they say that they made %v, want %v", made, want)
-	}
-
-	for table, want := range map[string]int{"email_event_default": 0, "email_event_2039_12": 0, "email_event_2040_01": 0, "email_event_2040_02": 1, "email_event_2040_03": 1} {
-		if n := count(table); n != want {
-			t.Errorf("%d events in %s, want %d", n, table, want)
-		}
-	}
-	compare(t.Context(), t, pool, events)
 }
 
 // A member is not ready on an older program's schema, on which it could apply nothing.

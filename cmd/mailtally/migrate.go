@@ -83,9 +83,10 @@ func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
 // error code tells.
 func mayPass(err error) bool {
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		// By class (PostgreSQL's appendix A): connection, conflict, resources, a lock
-		// not available, a server that is starting or stopping.
-		return slices.Contains([]string{"08", "40", "53", "55", "57"}, answer.Code[:min(2, len(answer.Code))])
+		// By class (PostgreSQL's appendix A): connection, conflict, resources, a server that
+		// is starting or stopping. Of class 55 a lock that is not available passes, and a
+		// table that is not fit for what is asked of it does not.
+		return answer.Code == "55P03" || slices.Contains([]string{"08", "40", "53", "57"}, answer.Code[:min(2, len(answer.Code))])
 	}
 	return !errors.As(err, new(*kerr.Error)) || kerr.IsRetriable(err)
 }

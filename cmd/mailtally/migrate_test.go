@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"github.com/mailtally/mailtally/internal/faults"
@@ -118,5 +119,19 @@ func TestMigrate_Refused(t *testing.T) {
 	}
 	if strings.Contains(p.stderr.String(), "s3cr3t") {
 		t.Errorf("the password is in %s", p.stderr)
+	}
+}
+
+// migrate waits for what may pass by itself, and ends at once for what does not.
+func TestMayPass(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]bool{
+		"08006": true, "40P01": true, "53300": true, "55P03": true, "57P03": true,
+		"55000": false, // object_not_in_prerequisite_state, such as a table without a replica identity
+		"42501": false, "42P10": false, "28P01": false,
+	} {
+		if got := mayPass(fmt.Errorf("x: %w", &pgconn.PgError{Code: code})); got != want {
+			t.Errorf("%s may pass: %v, want %v", code, got, want)
+		}
 	}
 }

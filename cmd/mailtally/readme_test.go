@@ -288,6 +288,26 @@ func TestDocs_Commands(t *testing.T) {
 	sameNames(t, "commands", first(table(t, readmePage, "Commands")), commands)
 }
 
+// Nobody is told to drop a month and to wait for its lock as long as it takes: every
+// batch would wait behind that.
+func TestDocs_DropsWithTimeout(t *testing.T) {
+	t.Parallel()
+	drops := 0
+	for _, page := range []string{readmePage, operationsPage, root + "deploy/runbook.md", root + "docs/performance.md"} {
+		for line := range strings.Lines(readText(t, page)) {
+			if strings.Contains(line, "DROP TABLE") {
+				drops++
+				if !strings.Contains(line, "lock_timeout") {
+					t.Errorf("%s: no lock_timeout in %s", page, line)
+				}
+			}
+		}
+	}
+	if drops == 0 {
+		t.Error("nobody is told how to drop a month")
+	}
+}
+
 // Links to other pages or files are not broken.
 func TestDocs_Links(t *testing.T) {
 	t.Parallel()

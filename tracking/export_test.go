@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // MigrateTo migrates to an older version, as an older program would have.
@@ -12,7 +13,19 @@ func MigrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 	if version == 0 {
 		return nil
 	}
-	return migrateTo(ctx, pool, version)
+	return migrateTo(ctx, pool, version, 0)
+}
+
+// UnlockMigrations unlocks on a connection that does not hold the lock.
+func UnlockMigrations(ctx context.Context, pool *pgxpool.Pool) error {
+	db := stdlib.OpenDBFromPool(pool)
+	defer db.Close()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return migrationLock{}.SessionUnlock(ctx, conn)
 }
 
 // NeededVersion is the schema's version that this program needs.

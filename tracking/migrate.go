@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"time"
@@ -22,15 +23,35 @@ var migrations embed.FS
 // proxy. The tally takes no such lock.
 const migrationKey int64 = 0x6d61696c74616c6c
 
-// Migrate creates or upgrades the schema mailtally, and creates the partitions for the
-// months around now. Any number of processes may call it at once: one does the work, the
-// others wait for it. A schema newer than this program is left alone.
+// Migrate creates or upgrades the schema, as [Upgrade] does and however long it has to
+// wait, and creates the partitions for the months around now.
 func Migrate(ctx context.Context, pool *pgxpool.Pool) error {
-	if err := migrateTo(ctx, pool, goose.MaxVersion); err != nil {
-		return fmt.Errorf("tracking: migrate: %w", err)
+	if err := Upgrade(ctx, pool, 0); err != nil {
+		return err
 	}
 	_, err := EnsurePartitions(ctx, pool, time.Now())
 	return err
+}
+
+// Upgrade creates or upgrades the schema mailtally. Any number of processes may call it at
+// once: one does the work, the others wait for it. A schema newer than this program is
+// left alone.
+//
+// patience is how long to wait for the others, in whole milliseconds; 0 is as long as ctx
+// lasts. After that, or where a table stays locked, the error names whoever holds the
+// lock, and Upgrade can be called again.
+func Upgrade(ctx context.Context, pool *pgxpool.Pool, patience time.Duration) error {
+	err := migrateTo(ctx, pool, goose.MaxVersion, patience)
+	switch {
+	case lockTimedOut(err) && errors.Is(err, errOtherMigration):
+		err = withHolder(ctx, pool, err, migrationKeyHolder)
+	case lockTimedOut(err):
+		err = withHolder(ctx, pool, err, tableHolder)
+	}
+	if err != nil {
+		return fmt.Errorf("tracking: migrate: %w", err)
+	}
+	return nil
 }
 
 // SchemaVersion returns the number of the newest migration applied to the database.
@@ -66,8 +87,8 @@ func neededVersion() int64 {
 	return int64(len(files))
 }
 
-func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
-	if err := createSchema(ctx, pool); err != nil {
+func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64, patience time.Duration) error {
+	if err := createSchema(ctx, pool, patience); err != nil {
 		return err
 	}
 	files, err := fs.Sub(migrations, "migrations")
@@ -78,7 +99,7 @@ func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 	defer db.Close()
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithTableName("mailtally.schema_version"),
-		goose.WithSessionLocker(migrationLock{}),
+		goose.WithSessionLocker(migrationLock{patience}),
 		goose.WithDisableGlobalRegistry(true))
 	if err != nil {
 		return err
@@ -88,8 +109,9 @@ func migrateTo(ctx context.Context, pool *pgxpool.Pool, version int64) error {
 }
 
 // createSchema creates the schema that holds goose's own table. The lock is needed:
-// CREATE SCHEMA IF NOT EXISTS fails when two run it at once.
-func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
+// CREATE SCHEMA IF NOT EXISTS fails when two run it at once. It also asks for the right to
+// create schemas, which nobody needs whose schema is there.
+func createSchema(ctx context.Context, pool *pgxpool.Pool, patience time.Duration) error {
 	var version int
 	var encoding string
 	err := pool.QueryRow(ctx, "SELECT current_setting('server_version_num')::int, current_setting('server_encoding')").Scan(&version, &encoding)
@@ -102,10 +124,16 @@ func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
 		return fmt.Errorf("the database's encoding is %s, which cannot store every link unchanged; create one with ENCODING 'UTF8'", encoding)
 	}
 	return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", migrationKey); err != nil {
-			return fmt.Errorf("wait for other migrations: %w", err)
+		for _, sql := range []string{lockTimeout(patience), fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", migrationKey)} {
+			if _, err := tx.Exec(ctx, sql); err != nil {
+				return fmt.Errorf("%w: %w", errOtherMigration, err)
+			}
 		}
-		if _, err := tx.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS mailtally"); err != nil {
+		var exists bool
+		if err := tx.QueryRow(ctx, "SELECT to_regnamespace('mailtally') IS NOT NULL").Scan(&exists); err != nil || exists {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "CREATE SCHEMA mailtally"); err != nil {
 			return fmt.Errorf("create schema mailtally: %w", err)
 		}
 		return nil
@@ -114,14 +142,36 @@ func createSchema(ctx context.Context, pool *pgxpool.Pool) error {
 
 // migrationLock lets one process at a time migrate. goose's own locker polls; this one
 // blocks until its turn.
-type migrationLock struct{}
+type migrationLock struct{ patience time.Duration }
 
-func (migrationLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
-	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", migrationKey)
-	return err
+// errOtherMigration says that a wait for migrationKey failed.
+var errOtherMigration = errors.New("wait for other migrations")
+
+func (l migrationLock) SessionLock(ctx context.Context, conn *sql.Conn) error {
+	// The time-out is the transaction's; the lock outlives it.
+	tx, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	for _, sql := range []string{lockTimeout(l.patience), fmt.Sprintf("SELECT pg_advisory_lock(%d)", migrationKey)} {
+		if _, err := tx.ExecContext(ctx, sql); err != nil {
+			return fmt.Errorf("%w: %w", errOtherMigration, err)
+		}
+	}
+	return tx.Commit()
 }
 
 func (migrationLock) SessionUnlock(ctx context.Context, conn *sql.Conn) error {
-	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_unlock($1)", migrationKey)
+	var held bool
+	err := conn.QueryRowContext(ctx, "SELECT pg_advisory_unlock($1)", migrationKey).Scan(&held)
+	if err == nil && !held {
+		err = errors.New("the lock was taken on another connection, which still holds it: migrate needs a direct connection to PostgreSQL, " +
+			"or a proxy that pools sessions, not transactions")
+	}
 	return err
+}
+
+func lockTimeout(d time.Duration) string {
+	return fmt.Sprintf("SET LOCAL lock_timeout = '%dms'", d.Milliseconds())
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -33,7 +32,6 @@ func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) (m
 		return nil, fmt.Errorf("tracking: look for months without a partition: %w", withoutData(err))
 	}
 	var failed []error
-	var pg *pgconn.PgError
 	for _, month := range months {
 		isNew, err := makePartition(ctx, pool, month)
 		if err != nil {
@@ -42,7 +40,7 @@ func EnsurePartitions(ctx context.Context, pool *pgxpool.Pool, now time.Time) (m
 		if isNew {
 			made = append(made, "email_event_"+month.UTC().Format("2006_01"))
 		}
-		if errors.As(err, &pg) && pg.Code == "55P03" { // a lock that is not available: as it would for the next month, and readers would wait again
+		if lockTimedOut(err) { // as it would for the next month, and readers would wait again
 			break
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -43,6 +44,8 @@ type config struct {
 
 	DatabaseURL     string `env:"DATABASE_URL" for:"consumer migrate" help:"a PostgreSQL URL or keyword/value string, as libpq and pgx read it"`
 	DatabaseURLFile string `env:"DATABASE_URL_FILE" for:"consumer migrate" help:"a file that holds DATABASE_URL"`
+
+	MigrateTimeout time.Duration `env:"MIGRATE_TIMEOUT" envDefault:"1m" for:"migrate" help:"how long migrate waits for PostgreSQL, for locks that others hold, and for Kafka"`
 
 	HTTPAddr  string `env:"HTTP_ADDR" envDefault:":8080" for:"producer simulate" help:"the producer's public port: webhooks only"`
 	AdminAddr string `env:"ADMIN_ADDR" envDefault:":8081" for:"producer consumer healthcheck" help:"the admin port of every role: / (the live page), /metrics, /healthz, /readyz"`
@@ -125,6 +128,9 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	if c.KafkaReplicationFactor < 1 && present["KAFKA_REPLICATION_FACTOR"] != "" {
 		problem("KAFKA_REPLICATION_FACTOR", "%d: want 1 or more, or leave it out for the broker's default", c.KafkaReplicationFactor)
 	}
+	if c.MigrateTimeout <= 0 {
+		problem("MIGRATE_TIMEOUT", "%v: want more than 0", c.MigrateTimeout)
+	}
 	if c.ConsumerMaxBatch < 1 {
 		problem("CONSUMER_MAX_BATCH", "%d: want 1 or more", c.ConsumerMaxBatch)
 	}
@@ -198,6 +204,8 @@ func kind(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[slog.Level]():
 		return "level: want debug, info, warn or error"
+	case t == reflect.TypeFor[time.Duration]():
+		return "duration: want a number with a unit, such as 30s or 5m"
 	case t.Kind() == reflect.Bool:
 		return "truth value: want true or false"
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mailtally/mailtally/tracking/provider"
 	"github.com/mailtally/mailtally/tracking/provider/all"
@@ -30,7 +31,7 @@ func TestConfig_Defaults(t *testing.T) {
 	c.endpoints = nil
 	want := config{
 		KafkaBrokers: []string{"localhost:9092"}, KafkaTopic: "email-events", KafkaDeadLetterTopic: "email-events.dead-letter",
-		KafkaGroup: "mailtally", KafkaPartitions: 12, ConsumerMaxBatch: 10_000, ConsumerWriters: 4,
+		KafkaGroup: "mailtally", KafkaPartitions: 12, ConsumerMaxBatch: 10_000, ConsumerWriters: 4, MigrateTimeout: time.Minute,
 		DatabaseURL: "postgres://user:hunter2@db/mailtally", HTTPAddr: ":8080", AdminAddr: ":8081",
 		ResendWebhookSecrets: testSecret, LogLevel: slog.LevelInfo, LogFormat: "json", brokersDefaulted: true,
 	}
@@ -85,6 +86,7 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 		"KAFKA_REPLICATION_FACTOR":     "-1",
 		"CONSUMER_MAX_BATCH":           "0",
 		"CONSUMER_WRITERS":             "65",
+		"MIGRATE_TIMEOUT":              "30",
 		"KAFKA_TLS":                    "maybe",
 		"KAFKA_TLS_CA_FILE":            "/nowhere/ca",
 		"KAFKA_TLS_CERT_FILE":          "/nowhere/cert",

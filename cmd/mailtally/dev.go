@@ -151,9 +151,9 @@ func startRoles(life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.R
 
 // prepare creates the schema and the topics, as mailtally migrate does.
 func prepare(ctx context.Context, c config, pool *pgxpool.Pool, log *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.MigrateTimeout)
 	defer cancel()
-	if err := createSchema(ctx, pool, log); err != nil {
+	if err := createSchema(ctx, c, pool, log); err != nil {
 		return err
 	}
 	return createTopics(ctx, c, log)

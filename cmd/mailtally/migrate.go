@@ -29,12 +29,12 @@ func runMigrate(ctx context.Context, i *invocation) error {
 		return err
 	}
 	defer pool.Close()
-	err = patiently(ctx, log, func() error { return createSchema(ctx, pool, log) })
+	err = patiently(ctx, log, c.MigrateTimeout, func() error { return createSchema(ctx, c, pool, log) })
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(i.stdout, "schema mailtally is up to date")
-	err = patiently(ctx, log, func() error { return createTopics(ctx, c, log) })
+	err = patiently(ctx, log, c.MigrateTimeout, func() error { return createTopics(ctx, c, log) })
 	if err != nil {
 		return err
 	}
@@ -42,14 +42,12 @@ func runMigrate(ctx context.Context, i *invocation) error {
 	return nil
 }
 
-// migrateTimeout is how long to wait for PostgreSQL and Kafka to come up, as when
-// everything is started together.
-const migrateTimeout = 30 * time.Second
-
-// createSchema creates or upgrades the schema.
-func createSchema(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
+// createSchema creates or upgrades the schema. If another session holds the lock for
+// migrations, the error says which. That is after a twelfth of MIGRATE_TIMEOUT, five
+// seconds, so that the log soon says it.
+func createSchema(ctx context.Context, c config, pool *pgxpool.Pool, log *slog.Logger) error {
 	start := time.Now()
-	err := tracking.Migrate(ctx, pool)
+	err := tracking.Upgrade(ctx, pool, max(c.MigrateTimeout/12, time.Millisecond))
 	if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
 		return fmt.Errorf("%w: check that PostgreSQL runs there, and DATABASE_URL", err)
 	}
@@ -61,19 +59,20 @@ func createSchema(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) err
 		return err
 	}
 	log.Info("schema migrated, or as it should be", "schema_version", version, "duration", since(start))
+	ensurePartitions(ctx, pool, log)
 	return nil
 }
 
-// patiently retries until it succeeds, for up to migrateTimeout. A permanent error
-// ends it at once.
-func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
+// patiently retries until it succeeds, for up to that long. A permanent error ends it at
+// once.
+func patiently(ctx context.Context, log *slog.Logger, timeout time.Duration, try func() error) error {
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := try()
 		if err != nil && !mayPass(err) {
 			err = backoff.Permanent(err)
 		}
 		return struct{}{}, err
-	}, backoff.WithMaxElapsedTime(migrateTimeout), backoff.WithNotify(func(err error, wait time.Duration) {
+	}, backoff.WithMaxElapsedTime(timeout), backoff.WithNotify(func(err error, wait time.Duration) {
 		log.Warn("not there yet: retrying", "error", err, "retry_in", wait.Round(time.Millisecond).String())
 	}))
 	return err

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/twmb/franz-go/pkg/kadm"
 
@@ -50,6 +51,35 @@ func TestMigrate_Waits(t *testing.T) {
 	p.line(p.stdout, "schema mailtally is up to date")
 	p.line(p.stderr, "Kafka seed broker not reached") // the client tries again by itself
 	broker.Away(false)
+	if code := p.wait(); code != 0 {
+		t.Errorf("exit code %d: %s", code, p.stderr)
+	}
+}
+
+// If somebody holds the lock for migrations, migrate says who, while it waits and when it
+// gives up.
+func TestMigrate_LockHeld(t *testing.T) {
+	t.Parallel()
+	environ := system(t)
+	holder, err := pgx.Connect(t.Context(), environ["DATABASE_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close(t.Context())
+	if _, err := holder.Exec(t.Context(), "SELECT pg_advisory_lock(x'6d61696c74616c6c'::bigint)"); err != nil {
+		t.Fatal(err)
+	}
+	says := fmt.Sprintf("process %d holds the lock .* idle since 20.* pg_terminate_backend", holder.PgConn().PID())
+	impatient := start(t, with(environ, "MIGRATE_TIMEOUT", "12ms"), "migrate")
+	impatient.line(impatient.stderr, says)
+	if code := impatient.wait(); code != exitFailure {
+		t.Errorf("exit code %d, want %d: %s", code, exitFailure, impatient.stderr)
+	}
+	p := start(t, with(environ, "MIGRATE_TIMEOUT", "12s"), "migrate")
+	p.line(p.stderr, "not there yet.*"+says)
+	if err := holder.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if code := p.wait(); code != 0 {
 		t.Errorf("exit code %d: %s", code, p.stderr)
 	}

@@ -92,17 +92,23 @@ func keepPartitions(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
 	ticker := time.NewTicker(partitionInterval)
 	defer ticker.Stop()
 	for {
-		made, err := tracking.EnsurePartitions(ctx, pool, time.Now())
-		if len(made) > 0 {
-			log.Info("partitions of the history made", "tables", made)
-		}
-		if err != nil && ctx.Err() == nil {
-			log.Warn("partitions for the coming months not made: retrying in an hour; until then the default partition takes their events", "error", err)
-		}
+		ensurePartitions(ctx, pool, log)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// ensurePartitions creates the missing partitions of the history. A failure is no more
+// than a warning: the default partition takes the events meanwhile.
+func ensurePartitions(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
+	made, err := tracking.EnsurePartitions(ctx, pool, time.Now())
+	if len(made) > 0 {
+		log.Info("partitions of the history made", "tables", made)
+	}
+	if err != nil && ctx.Err() == nil {
+		log.Warn("partitions of the history not made: consumers try again every hour, and until then the default partition takes their events", "error", err)
 	}
 }

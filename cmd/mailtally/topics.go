@@ -56,7 +56,7 @@ func createTopics(ctx context.Context, c config, log *slog.Logger) error {
 		return err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.MigrateTimeout)
 	defer cancel()
 	admin := kadm.NewClient(client)
 	brokers := strings.Join(c.KafkaBrokers, ",")

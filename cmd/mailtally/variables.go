@@ -31,7 +31,7 @@ func variables() (list []variable) {
 
 // everyday are first words of our variables that other programs use too. A variable
 // that begins with one is reported only if it is nearly one of ours.
-var everyday = []string{"ADMIN", "DATABASE", "HTTP", "LOG"}
+var everyday = []string{"ADMIN", "DATABASE", "HTTP", "LOG", "MIGRATE"}
 
 // foreign matches names that begin as ours do and belong to something else: what
 // Kubernetes and Docker set for a service called kafka, the options of Kafka's own

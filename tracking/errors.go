@@ -47,7 +47,7 @@ func notTaken(email uuid.UUID) error { return fmt.Errorf("email %v: %w", email, 
 // what may be stored: mailtally has none.
 func classify(err error) error {
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
+	if !errors.As(err, &pg) || errors.As(err, new(*pgconn.ConnectError)) { // no row was sent
 		return err
 	}
 	err = withoutData(err)
@@ -130,6 +130,9 @@ func RetryReason(err error) string {
 	case errors.Is(err, errNotTaken):
 		return RetrySchema
 	default:
+		return RetryConnection
+	}
+	if errors.As(err, &dial) && sqlClass(pg) != "53" { // no such database, a closed one, a role that may not log in …
 		return RetryConnection
 	}
 	if pg.Code == "57014" { // query_canceled, as by statement_timeout

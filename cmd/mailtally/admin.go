@@ -64,7 +64,7 @@ func adminHandler(reg *prometheus.Registry, checks ...check) http.Handler {
 				err := c.answer(ctx)
 				lines[i] = c.name + ": ok"
 				if err != nil {
-					lines[i] = c.name + ": " + err.Error()
+					lines[i] = c.name + ": " + safeText(err)
 				}
 				return err
 			})

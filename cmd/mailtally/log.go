@@ -14,7 +14,7 @@ import (
 // newLogger writes structured logs to standard error: standard output belongs to the
 // command. flush writes what is held back, and has to be called last.
 func newLogger(c config, w io.Writer) (log *slog.Logger, flush func()) {
-	options := &slog.HandlerOptions{Level: c.LogLevel}
+	options := &slog.HandlerOptions{Level: c.LogLevel, ReplaceAttr: safeErrors}
 	var handler slog.Handler = slog.NewJSONHandler(w, options)
 	if c.LogFormat == "text" {
 		handler = slog.NewTextHandler(w, options)

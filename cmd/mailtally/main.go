@@ -90,7 +90,7 @@ func run(ctx context.Context, args []string, environ map[string]string, stdout, 
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
-	fmt.Fprintf(stderr, "mailtally %s: %v\n", name, err)
+	fmt.Fprintf(stderr, "mailtally %s: %s\n", name, safeText(err))
 	if errors.As(err, new(usageError)) {
 		return exitUsage
 	}

@@ -48,10 +48,12 @@ func runMigrate(ctx context.Context, i *invocation) error {
 func createSchema(ctx context.Context, c config, pool *pgxpool.Pool, log *slog.Logger) error {
 	start := time.Now()
 	err := tracking.Upgrade(ctx, pool, max(c.MigrateTimeout/12, time.Millisecond))
-	if _, unreachable := errors.AsType[*pgconn.ConnectError](err); unreachable {
+	switch {
+	case misconfigured(err):
+		return usageError{err}
+	case errors.As(err, new(*pgconn.ConnectError)):
 		return fmt.Errorf("%w: check that PostgreSQL runs there, and DATABASE_URL", err)
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	version, err := tracking.SchemaVersion(ctx, pool)
@@ -81,6 +83,9 @@ func patiently(ctx context.Context, log *slog.Logger, timeout time.Duration, try
 // mayPass reports whether err may be transient: no answer always may, and a server's
 // error code tells.
 func mayPass(err error) bool {
+	if misconfigured(err) {
+		return false
+	}
 	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
 		// By class (PostgreSQL's appendix A): connection, conflict, resources, a server that
 		// is starting or stopping. Of class 55 a lock that is not available passes, and a

@@ -138,8 +138,8 @@ func TestMigrate_Refused(t *testing.T) {
 	}
 	u.User = url.UserPassword("mailtally", "s3cr3t")
 	p := start(t, with(environ, "DATABASE_URL", u.String()), "migrate")
-	if code := p.wait(); code != exitFailure || strings.Contains(p.stderr.String(), "not there yet") ||
-		!strings.Contains(p.stderr.String(), "check that PostgreSQL runs there, and DATABASE_URL") {
+	if code := p.wait(); code != exitUsage || strings.Contains(p.stderr.String(), "not there yet") ||
+		!strings.Contains(p.stderr.String(), "check user and password in DATABASE_URL") {
 		t.Errorf("exit code %d: %s", code, p.stderr)
 	}
 	p = start(t, with(environ, "KAFKA_REPLICATION_FACTOR", "7"), "migrate")

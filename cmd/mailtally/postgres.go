@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -16,39 +15,6 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// poolConfig reads DATABASE_URL. Its errors quote nothing of it: in a URL that cannot
-// be parsed, nobody knows which part is the password.
-func poolConfig(url string) (*pgxpool.Config, error) {
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("cannot be read: %s: want postgres://user:password@host:5432/database, "+
-			"with special characters of user and password percent-encoded", parseProblem(err))
-	}
-	config.ConnConfig.OnNotice = tracking.NoteWarning
-	if config.ConnConfig.ConnectTimeout == 0 {
-		config.ConnConfig.ConnectTimeout = 5 * time.Second
-	}
-	if config.ConnConfig.RuntimeParams["application_name"] == "" {
-		config.ConnConfig.RuntimeParams["application_name"] = "mailtally"
-	}
-	return config, nil
-}
-
-// parseProblem is pgx's complaint about a connection string, without the string.
-func parseProblem(err error) string {
-	parse, ok := errors.AsType[*pgconn.ParseConfigError](err)
-	if !ok {
-		return "unknown"
-	}
-	hidden := *parse
-	hidden.ConnString = ""
-	text := strings.TrimPrefix(hidden.Error(), "cannot parse ``: ")
-	if strings.HasPrefix(text, "failed to parse as") {
-		text, _, _ = strings.Cut(text, " (") // the rest quotes the part that can't be read
-	}
-	return text
-}
-
 // openPool makes the pool, which connects on first use. It has room for that many
 // writers and for all other queries, unless the URL limits the connections: then they
 // take turns. reg may be nil.
@@ -57,7 +23,7 @@ func openPool(ctx context.Context, url string, writers int, reg prometheus.Regis
 	if err != nil {
 		return nil, err
 	}
-	if said, err := pgconn.ParseConfig(url); err == nil && said.RuntimeParams["pool_max_conns"] == "" {
+	if said, err := pgconn.ParseConfig(strings.TrimSpace(url)); err == nil && said.RuntimeParams["pool_max_conns"] == "" {
 		config.MaxConns = max(config.MaxConns, int32(writers)+2)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)

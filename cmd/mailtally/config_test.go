@@ -65,7 +65,7 @@ func TestConfig_Empty(t *testing.T) {
 
 func TestConfig_Set(t *testing.T) {
 	t.Parallel()
-	c, err := loadConfig(with(complete, "KAFKA_BROKERS", " a:1, b , ", "RESEND_WEBHOOK_SECRETS", testSecret+", "+testSecret, "POSTMARK_WEBHOOK_CREDENTIALS", "me:old, me:new", "LOG_LEVEL", "DEBUG",
+	c, err := loadConfig(with(complete, "KAFKA_BROKERS", " a:1, b , ", "RESEND_WEBHOOK_SECRETS", testSecret+", "+testSecret, "POSTMARK_WEBHOOK_CREDENTIALS", "me:an-old-secret-of-ours, me:a-new-secret-of-ours", "LOG_LEVEL", "DEBUG",
 		"KAFKA_SASL_MECHANISM", "SCRAM-SHA-512", "KAFKA_SASL_USERNAME", "u", "KAFKA_SASL_PASSWORD", "p"), 0)
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +190,7 @@ func TestConfig_ErrorsHideSecrets(t *testing.T) {
 // is.
 func TestConfig_AnyProviderWillDo(t *testing.T) {
 	t.Parallel()
-	for variable, value := range map[string]string{"RESEND_WEBHOOK_SECRETS": testSecret, "POSTMARK_WEBHOOK_CREDENTIALS": "me:secret"} {
+	for variable, value := range map[string]string{"RESEND_WEBHOOK_SECRETS": testSecret, "POSTMARK_WEBHOOK_CREDENTIALS": "me:a-secret-of-our-own"} {
 		c, err := loadConfig(map[string]string{variable: value}, needsProvider)
 		if err != nil || len(c.endpoints) != 1 {
 			t.Errorf("%s alone: %d endpoints, %v", variable, len(c.endpoints), err)

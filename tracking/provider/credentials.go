@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Credentials are what a provider may send by Basic authentication (RFC 7617): more than
@@ -20,16 +21,23 @@ type Credentials struct {
 }
 
 // ParseCredentials parses a comma-separated list of user:password. A user must not
-// contain a colon, and neither may contain a comma. The error joins one error per invalid
-// entry, and quotes none of them.
-func ParseCredentials(list string) (Credentials, error) {
+// contain a colon, and neither may contain a comma; a password has minPassword characters
+// or more. The error joins one error per invalid entry, and quotes none of them.
+func ParseCredentials(list string, minPassword int) (Credentials, error) {
 	var accepted [][sha256.Size]byte
 	var errs []error
 	for i, entry := range strings.Split(list, ",") {
 		entry = strings.TrimSpace(entry)
 		user, password, found := strings.Cut(entry, ":")
-		if !found || user == "" || password == "" || strings.ContainsFunc(entry, unicode.IsControl) {
+		switch {
+		case !found || user == "" || password == "" || strings.ContainsFunc(entry, unicode.IsControl):
 			errs = append(errs, fmt.Errorf("entry %d is not user:password, both in printable text", i+1))
+		case enclosed(entry) || enclosed(password):
+			errs = append(errs, fmt.Errorf("entry %d is in quotes or brackets: leave them out", i+1))
+		case utf8.RuneCountInString(password) < minPassword:
+			errs = append(errs, fmt.Errorf("entry %d has a password of fewer than %d characters, which can be guessed: generate one, for example with openssl rand -hex 16", i+1, minPassword))
+		case minPassword > 1 && Placeholder([]byte(password)):
+			errs = append(errs, fmt.Errorf("entry %d has a placeholder for a password: generate one, for example with openssl rand -hex 16", i+1))
 		}
 		accepted = append(accepted, sha256.Sum256([]byte(entry)))
 	}
@@ -46,6 +54,28 @@ func ParseCredentials(list string) (Credentials, error) {
 		}
 		return matches == 1
 	}}, nil
+}
+
+// enclosed reports whether s is between quotes, or brackets as in <password>: so it stands
+// in documentation and in files that somebody copies from.
+func enclosed(s string) bool {
+	for _, pair := range []string{`""`, "''", "``", "<>", "“”"} {
+		open, shut := []rune(pair)[0], []rune(pair)[1]
+		if strings.HasPrefix(s, string(open)) && strings.HasSuffix(s, string(shut)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Placeholder reports whether a secret consists of so few different bytes that nobody can
+// have drawn it at random: xxxx…, 0000….
+func Placeholder(secret []byte) bool {
+	different := make(map[byte]bool)
+	for _, b := range secret {
+		different[b] = true
+	}
+	return len(different) < 5
 }
 
 // String keeps the credentials out of logs.

@@ -24,6 +24,10 @@ const Name = "postmark"
 // complaint carries the whole message.
 const maxBody = 8 << 20
 
+// minPassword is the shortest password that is accepted, in characters. Nothing but it
+// proves a webhook, and anybody may try as often as they like.
+const minPassword = 16
+
 // Provider implements [provider.Provider].
 type Provider struct{}
 
@@ -37,10 +41,11 @@ type Endpoint struct {
 }
 
 // New creates an endpoint for webhooks that come with one of credentials, a
-// comma-separated list of user:password: more than one while they are being changed.
+// comma-separated list of user:password: more than one while they are being changed. A
+// password has 16 characters or more.
 // Errors do not quote them.
 func New(credentials string) (provider.Endpoint, error) {
-	c, err := provider.ParseCredentials(credentials)
+	c, err := provider.ParseCredentials(credentials, minPassword)
 	if err != nil {
 		return nil, err
 	}

@@ -293,7 +293,7 @@ func TestAdmit(t *testing.T) {
 
 func admitted(t *testing.T, name, accepted, authorization string, want bool) {
 	t.Helper()
-	e, err := postmark.New(accepted)
+	c, err := provider.ParseCredentials(accepted, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func admitted(t *testing.T, name, accepted, authorization string, want bool) {
 	if authorization != "" {
 		h.Set("Authorization", authorization)
 	}
-	err = e.Admit(h, received)
+	err = c.Admit(h)
 	var refusal *provider.Refusal
 	if want && err != nil {
 		t.Errorf("%s: %v", name, err)
@@ -311,10 +311,38 @@ func admitted(t *testing.T, name, accepted, authorization string, want bool) {
 	}
 }
 
+// A password that is quickly guessed is refused, and the error says what is wanted.
+func TestNew_WeakPasswords(t *testing.T) {
+	t.Parallel()
+	for _, password := range []string{"+", "secret", "changeme", "123456789012345", "ééééééé", "xxxxxxxxxxxxxxxxxxxx", "1212121212121212", "\"a-secret-of-our-own\"", "<a-secret-of-our-own>"} {
+		e, err := postmark.New("me:" + password)
+		if err == nil || e != nil {
+			t.Errorf("%q is accepted", password)
+		} else if !strings.Contains(err.Error(), "entry 1") || strings.Contains(err.Error(), password) {
+			t.Errorf("%q: %v", password, err)
+		}
+	}
+	for _, password := range []string{"1234567890123456", "a-secret-of-our-own", "a:secret:of:our:own", "ein Geheimnis über 16"} {
+		e, err := postmark.New("me:" + password)
+		if err != nil {
+			t.Errorf("%q: %v", password, err)
+			continue
+		}
+		h := http.Header{}
+		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte("me:"+password)))
+		if err := e.Admit(h, received); err != nil {
+			t.Errorf("%q: %v", password, err)
+		}
+		if err := e.Admit(http.Header{}, received); err == nil {
+			t.Error("nothing is enough")
+		}
+	}
+}
+
 // Nothing prints credentials, and no error quotes them.
 func TestCredentialsAreHidden(t *testing.T) {
 	t.Parallel()
-	e, err := postmark.New("me:s3cr3t")
+	e, err := postmark.New("me:s3cr3t-s3cr3t-s3cr3t")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +351,7 @@ func TestCredentialsAreHidden(t *testing.T) {
 			t.Errorf("%s prints %q", verb, text)
 		}
 	}
-	for _, list := range []string{"", "s3cr3t", ":s3cr3t", "s3cr3t:", "me:s3cr3t,", "me:s3cr3t\x00", "me:s3cr3t,s3cr3t"} {
+	for _, list := range []string{"", "s3cr3t", ":s3cr3t", "s3cr3t:", "me:s3cr3t", "me:s3cr3t-s3cr3t-s3cr3t,", "me:s3cr3t-s3cr3t-s3cr3t\x00", "me:s3cr3t-s3cr3t-s3cr3t,s3cr3t"} {
 		if _, err := postmark.New(list); err == nil || strings.Contains(err.Error(), "s3cr3t") {
 			t.Errorf("%q: error %v", list, err)
 		}
@@ -334,7 +362,7 @@ func TestCredentialsAreHidden(t *testing.T) {
 // else stays as it was.
 func TestOpen_Content(t *testing.T) {
 	t.Parallel()
-	e, err := postmark.New("me:secret")
+	e, err := postmark.New("me:a-secret-of-our-own")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +436,7 @@ func FuzzDecode(f *testing.F) {
 	for _, body := range publishedBodies(f) {
 		f.Add(body)
 	}
-	e, err := postmark.New("me:secret")
+	e, err := postmark.New("me:a-secret-of-our-own")
 	if err != nil {
 		f.Fatal(err)
 	}

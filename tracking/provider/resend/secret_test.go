@@ -48,6 +48,49 @@ func TestParseSecretRefuses(t *testing.T) {
 	}
 }
 
+// A secret that anybody guesses, or that is not the webhook's, is refused, with what to do
+// about it. The error is in words of our own.
+func TestNew_WeakSecrets(t *testing.T) {
+	key := func(n int) string {
+		return "whsec_" + base64.StdEncoding.EncodeToString([]byte("0123456789abcdef")[:n])
+	}
+	for _, test := range []struct{ text, want string }{
+		{"v1," + testSecret, "secret 1 is v1, which"},
+		{testSecret + ",v1," + otherSecret, "secret 2 is v1, which"},
+		{"v1a,whpk_abc", "secret 1 is v1a, which"},
+		{"changeme", "shorter than 16 bytes"},
+		{"whsec_test", "shorter than 16 bytes"},
+		{"AA==", "shorter than 16 bytes"},
+		{key(15), "shorter than 16 bytes"},
+		{"whsec_" + strings.Repeat("A", 32), "placeholder"},
+		{"whsec_" + strings.Repeat("x", 32), "placeholder"},
+		{"re_123456789_abcdefghijklmnopqrstuv", "API key"},
+		{`"` + testSecret + `"`, "quote"},
+		{"'" + testSecret, "quote"},
+		{"whsec_" + testSecret, "not base64"},
+		{"whsk_" + strings.TrimPrefix(testSecret, "whsec_"), "whsec_"},
+		{"https://example.com/webhooks/resend", "not base64"},
+		{"<" + testSecret + ">", "not base64"},
+	} {
+		e, err := New(test.text)
+		if err == nil || e != nil {
+			t.Errorf("%s is accepted", test.text)
+			continue
+		}
+		if !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q in it", test.text, err, test.want)
+		}
+		for _, part := range strings.Split(test.text, ",") {
+			if len(part) > 3 && strings.Contains(err.Error(), strings.TrimPrefix(part, "whsec_")) {
+				t.Errorf("%s: quoted in %v", test.text, err)
+			}
+		}
+	}
+	if _, err := New(key(16)); err != nil {
+		t.Errorf("16 bytes: %v", err)
+	}
+}
+
 // Nothing prints a secret: not alone, not inside a configuration, not inside what holds
 // it.
 func TestSecretIsHidden(t *testing.T) {

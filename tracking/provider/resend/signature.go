@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"hash"
 	"net/http"
 	"strconv"
@@ -23,17 +24,28 @@ type Secret struct {
 	sign func(to []byte, s signature, body []byte) []byte
 }
 
+// minKey is the shortest key that is accepted, in bytes. Svix, and so Resend, draws 24.
+const minKey = 16
+
 // ParseSecret parses a secret as providers print it: base64, with or without padding,
-// with or without the prefix whsec_. An empty secret is an error, since anyone could sign
-// with it. Errors do not quote the secret.
+// with or without the prefix whsec_. One of fewer than 16 bytes is an error, since anyone
+// could guess it and sign with it. Errors do not quote the secret.
 func ParseSecret(text string) (Secret, error) {
-	encoded := strings.TrimRight(strings.TrimPrefix(strings.TrimSpace(text), "whsec_"), "=")
-	key, err := base64.RawStdEncoding.DecodeString(encoded)
-	if err != nil {
+	text = strings.TrimSpace(text)
+	key, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(strings.TrimPrefix(text, "whsec_"), "="))
+	switch {
+	case text == "v1" || text == "v1a":
+		return Secret{}, fmt.Errorf("%s, which marks a signature, or what other products put before a secret: leave it out, and its comma", text)
+	case strings.HasPrefix(text, "re_"):
+		return Secret{}, errors.New("an API key, with which an application sends: copy the webhook's signing secret, whsec_…, from its page")
+	case strings.ContainsAny(text, "\"'`“”"):
+		return Secret{}, errors.New("in quotes: leave them out")
+	case err != nil:
 		return Secret{}, errors.New("not base64: copy the whole secret, whsec_… , from the provider's page")
-	}
-	if len(key) == 0 {
-		return Secret{}, errors.New("empty: anybody could sign with it")
+	case len(key) < minKey:
+		return Secret{}, fmt.Errorf("shorter than %d bytes, so that it can be guessed: copy the whole secret, whsec_… , from the provider's page", minKey)
+	case provider.Placeholder(key):
+		return Secret{}, errors.New("a placeholder: copy the secret, whsec_… , from the provider's page")
 	}
 	// A reused MAC keeps its memory and need not hash the key again.
 	macs := sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }}

@@ -93,7 +93,7 @@ type Consumer struct {
 
 	// Used only by Run's goroutine.
 	backoff *backoff.ExponentialBackOff           // after a failure, until there is progress
-	failing map[int32]*backoff.ExponentialBackOff // by partition, where the last fetch failed
+	failing map[int32]*backoff.ExponentialBackOff // by partition, where a fetch or a dead letter failed
 	allowed time.Time                             // when a rebalance was last allowed
 
 	// Shared; each has its own lock.
@@ -101,6 +101,8 @@ type Consumer struct {
 	positions positions // by Run and the client
 	lags      lags      // by the client, watchLag and the scrape
 	database  outage    // by the writers
+
+	writing chan struct{} // taken by the writer that writes dead letters
 
 	// marked says that something has been marked for the client to commit, and that no
 	// partition has been lost since.
@@ -135,6 +137,7 @@ func New(o Options) (*Consumer, error) {
 		window:          window{now: counts{dropped: make(map[drop]int)}},
 		positions:       positions{of: make(map[int32]*position)},
 		lags:            newLags(o.Topic),
+		writing:         make(chan struct{}, 1),
 	}
 	o.Registerer.MustRegister(&c.lags, newTally(&c.window))
 	for _, p := range o.Providers {

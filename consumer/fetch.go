@@ -83,11 +83,7 @@ func (c *Consumer) pauseFailing(fetches kgo.Fetches) error {
 	fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 		var tooLarge *kgo.ErrDecompressTooLarge
 		switch {
-		case f.Err == nil:
-			if len(f.Records) > 0 {
-				delete(c.failing, f.Partition)
-			}
-		case errors.Is(f.Err, context.Canceled), errors.Is(f.Err, context.DeadlineExceeded): // the poll was told to stop waiting
+		case f.Err == nil, errors.Is(f.Err, context.Canceled), errors.Is(f.Err, context.DeadlineExceeded): // the poll was told to stop waiting
 		case f.Topic == "": // of the group
 			errs = append(errs, f.Err)
 		case f.Partition < 0, errors.Is(f.Err, kerr.UnknownTopicID): // of the topic
@@ -96,22 +92,25 @@ func (c *Consumer) pauseFailing(fetches kgo.Fetches) error {
 			c.log.Error("partition stuck: a batch unpacks to more than a member has memory for; move the group past it with kafka-consumer-groups, and have its webhooks sent again",
 				"group", c.group, "topic", f.Topic, "partition", f.Partition, "offset", tooLarge.Offset, "error", f.Err)
 		default:
-			c.pausePartition(f.Topic, f.Partition, f.Err)
+			wait := c.pausePartition(f.Partition)
+			c.log.Warn("partition pausing: its fetch failed, the others go on",
+				"group", c.group, "topic", f.Topic, "partition", f.Partition, "error", f.Err, "retry_in", wait.Round(time.Millisecond).String())
 		}
 	})
 	return errors.Join(errs...)
 }
 
-func (c *Consumer) pausePartition(topic string, partition int32, err error) {
+// pausePartition stops fetching from a partition, for a time that grows until mark says
+// that the partition has got on.
+func (c *Consumer) pausePartition(partition int32) (wait time.Duration) {
 	if c.failing[partition] == nil {
 		c.failing[partition] = newBackOff()
 	}
-	wait := c.failing[partition].NextBackOff()
-	c.log.Warn("partition pausing: its fetch failed, the others go on",
-		"group", c.group, "topic", topic, "partition", partition, "error", err, "retry_in", wait.Round(time.Millisecond).String())
-	one := map[string][]int32{topic: {partition}}
+	wait = c.failing[partition].NextBackOff()
+	one := map[string][]int32{c.topic: {partition}}
 	c.client.PauseFetchPartitions(one)
 	time.AfterFunc(wait, func() { c.client.ResumeFetchPartitions(one) })
+	return wait
 }
 
 // newBackOff starts at half a second and grows by half each time, up to maxPause, each

@@ -49,14 +49,15 @@ func (c *Consumer) Run(ctx context.Context) {
 		c.mark(rest.done)
 		if !stopping { // otherwise leaving the group commits
 			c.putBack(work, rest.left)
+			c.pauseLetters(rest.letters)
 		}
 		c.client.AllowRebalance() // … to here.
 		c.allowed = time.Now()
 		c.yield.Store(false)
-		failure = rest.err
+		failure = rest.failure()
 		c.keepRecords.Store(rest.refused || failure != nil && c.keepRecords.Load())
 		c.renewTopic(err)
-		if err = errors.Join(err, failure); err != nil && !stopping {
+		if err = errors.Join(err, rest.err); err != nil && !stopping {
 			c.pause(ctx, err)
 		}
 	}
@@ -102,6 +103,9 @@ func (c *Consumer) mark(done offsets) {
 		c.backoff.Reset()
 		c.marked.Store(true)
 		c.client.MarkCommitOffsets(map[string]map[int32]kgo.EpochOffset{c.topic: done})
+		for p := range done {
+			delete(c.failing, p)
+		}
 	}
 }
 

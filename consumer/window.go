@@ -109,10 +109,20 @@ func (w *window) done() offsets {
 
 // rest is the outcome of finishing the window.
 type rest struct {
-	done    offsets // after what is done
-	left    offsets // of the first item in each partition that is not done
-	refused bool    // PostgreSQL has refused an event for good
-	err     error   // why something is left
+	done    offsets        // after what is done
+	left    offsets        // of the first item in each partition that is not done
+	refused bool           // PostgreSQL has refused an event for good
+	letters []*letterError // dead letters that were not written
+	err     error          // why else something is left
+}
+
+// failure is why something is left.
+func (r *rest) failure() error {
+	all := []error{r.err}
+	for _, e := range r.letters {
+		all = append(all, e)
+	}
+	return errors.Join(all...)
 }
 
 // finish waits until everything is processed and empties the window.
@@ -122,7 +132,12 @@ func (w *window) finish() rest {
 	for _, b := range w.batches {
 		b.wait()
 		for _, s := range b.shares {
-			r.err = errors.Join(r.err, s.err)
+			var letters *letterError
+			if errors.As(s.err, &letters) {
+				r.letters = append(r.letters, letters)
+			} else {
+				r.err = errors.Join(r.err, s.err)
+			}
 			for n := range s.items {
 				if i := &s.items[n]; !i.done {
 					refetched++

@@ -41,8 +41,9 @@ type DeadLetter struct {
 	Detail string
 	// Source is where the record was; nil if a producer set it aside.
 	Source *Source
-	// ValueOmitted says why the letter lacks the value that its record had.
-	ValueOmitted string
+	// ValueOmitted, HeadersOmitted and KeyOmitted say why the letter lacks the value, some
+	// or all headers, or the key that its record had: see [Record.Cut].
+	ValueOmitted, HeadersOmitted, KeyOmitted string
 }
 
 // Source is a position in a topic. A negative number means unknown.
@@ -60,16 +61,18 @@ type Header struct {
 
 // The header names are a contract: others read and write the topics too.
 const (
-	headerProvider     = "provider"
-	headerEventID      = "webhook-id"
-	headerSentAt       = "webhook-timestamp"
-	headerReceivedAt   = "received-at" // RFC 3339, with as many fractional digits as there are
-	headerReason       = "reason"
-	headerDetail       = "detail"
-	headerTopic        = "source-topic"
-	headerPartition    = "source-partition"
-	headerOffset       = "source-offset"
-	headerValueOmitted = "value-omitted"
+	headerProvider       = "provider"
+	headerEventID        = "webhook-id"
+	headerSentAt         = "webhook-timestamp"
+	headerReceivedAt     = "received-at" // RFC 3339, with as many fractional digits as there are
+	headerReason         = "reason"
+	headerDetail         = "detail"
+	headerTopic          = "source-topic"
+	headerPartition      = "source-partition"
+	headerOffset         = "source-offset"
+	headerValueOmitted   = "value-omitted"
+	headerHeadersOmitted = "headers-omitted"
+	headerKeyOmitted     = "key-omitted"
 )
 
 // Headers encodes everything but key and value. Empty fields get no header, except reason
@@ -104,6 +107,8 @@ func (r *Record) Headers() []Header {
 			addNumber(headerOffset, d.Source.Offset)
 		}
 		add(headerValueOmitted, d.ValueOmitted)
+		add(headerHeadersOmitted, d.HeadersOmitted)
+		add(headerKeyOmitted, d.KeyOmitted)
 	}
 	return append(headers, r.Others...) // last, since the first of a repeated name counts
 }
@@ -135,7 +140,8 @@ func (r *Record) set(key string, value []byte) bool {
 		}
 		r.ReceivedAt = at
 		return true
-	case headerReason, headerDetail, headerTopic, headerPartition, headerOffset, headerValueOmitted:
+	case headerReason, headerDetail, headerTopic, headerPartition, headerOffset,
+		headerValueOmitted, headerHeadersOmitted, headerKeyOmitted:
 		if r.DeadLetter == nil {
 			r.DeadLetter = new(DeadLetter)
 		}
@@ -147,7 +153,8 @@ func (r *Record) set(key string, value []byte) bool {
 func isOurs(key string) bool {
 	switch key {
 	case headerProvider, headerEventID, headerSentAt, headerReceivedAt,
-		headerReason, headerDetail, headerTopic, headerPartition, headerOffset, headerValueOmitted:
+		headerReason, headerDetail, headerTopic, headerPartition, headerOffset,
+		headerValueOmitted, headerHeadersOmitted, headerKeyOmitted:
 		return true
 	}
 	return false
@@ -161,6 +168,10 @@ func (d *DeadLetter) set(key string, value []byte) bool {
 		return setText(&d.Detail, value)
 	case headerValueOmitted:
 		return setText(&d.ValueOmitted, value)
+	case headerHeadersOmitted:
+		return setText(&d.HeadersOmitted, value)
+	case headerKeyOmitted:
+		return setText(&d.KeyOmitted, value)
 	}
 	if d.Source == nil {
 		d.Source = &Source{Partition: -1, Offset: -1}

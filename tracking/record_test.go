@@ -25,7 +25,8 @@ func TestProperty_RecordDecodesAsItWasEncoded(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "dead") {
 			want.DeadLetter = &tracking.DeadLetter{
-				Reason: rapid.SampledFrom(tracking.Reasons()).Draw(t, "reason"), Detail: text.Draw(t, "detail"), ValueOmitted: text.Draw(t, "omitted"),
+				Reason: rapid.SampledFrom(tracking.Reasons()).Draw(t, "reason"), Detail: text.Draw(t, "detail"), ValueOmitted: text.Draw(t, "value omitted"),
+				HeadersOmitted: text.Draw(t, "headers omitted"), KeyOmitted: text.Draw(t, "key omitted"),
 			}
 			if rapid.Bool().Draw(t, "consumed") {
 				want.DeadLetter.Source = &tracking.Source{
@@ -44,7 +45,7 @@ func TestProperty_RecordDecodesAsItWasEncoded(t *testing.T) {
 // except that empty ones vanish, and that the time of receipt may be formatted
 // differently.
 func TestProperty_RecordKeepsForeignHeaders(t *testing.T) {
-	names := []string{"provider", "webhook-id", "webhook-timestamp", "received-at", "reason", "detail", "source-topic", "source-partition", "source-offset", "value-omitted", "traceparent", ""}
+	names := []string{"provider", "webhook-id", "webhook-timestamp", "received-at", "reason", "detail", "source-topic", "source-partition", "source-offset", "value-omitted", "headers-omitted", "key-omitted", "traceparent", ""}
 	values := []string{"", "resend", "1", "01", "-1", "99999999999999999999", "2026-11-24T12:00:00Z", "2026-11-24T12:00:00.120+01:00", "\xff\x00", "postmark"}
 	rapid.Check(t, func(t *rapid.T) {
 		var headers []tracking.Header
@@ -81,7 +82,8 @@ func same(a, b tracking.Record) bool {
 	letters := (a.DeadLetter == nil) == (b.DeadLetter == nil)
 	if letters && a.DeadLetter != nil {
 		x, y := *a.DeadLetter, *b.DeadLetter
-		letters = x.Reason == y.Reason && x.Detail == y.Detail && x.ValueOmitted == y.ValueOmitted && (x.Source == nil) == (y.Source == nil) &&
+		letters = x.Reason == y.Reason && x.Detail == y.Detail && x.ValueOmitted == y.ValueOmitted &&
+			x.HeadersOmitted == y.HeadersOmitted && x.KeyOmitted == y.KeyOmitted && (x.Source == nil) == (y.Source == nil) &&
 			(x.Source == nil || *x.Source == *y.Source)
 	}
 	return letters && a.Provider == b.Provider && a.EventID == b.EventID && a.SentAt == b.SentAt && a.ReceivedAt.Equal(b.ReceivedAt) &&

@@ -1,0 +1,49 @@
+package tracking
+
+// smallPart is what [Record.Cut] leaves alone at first, in bytes.
+const smallPart = 4 << 10
+
+// omitted is why a part was cut.
+const omitted = "too large for this topic: see its max.message.bytes"
+
+// Cut makes a dead letter that its topic refuses as too large smaller, by its next part:
+// the value, then headers, then the key. Parts of up to 4 KiB are cut only once no larger
+// one is left. The letter says which parts it lacks. Reason and source are never cut; if
+// nothing else is left, Cut returns false.
+func (r *Record) Cut() bool {
+	for _, limit := range []int{smallPart, 0} {
+		switch {
+		case len(r.Value) > limit:
+			r.Value, r.DeadLetter.ValueOmitted = nil, omitted
+		case r.cutHeaders(limit):
+			r.DeadLetter.HeadersOmitted = omitted
+		case len(r.Key) > limit:
+			r.Key, r.DeadLetter.KeyOmitted = nil, omitted
+		default:
+			continue
+		}
+		return true
+	}
+	return false
+}
+
+// cutHeaders removes mailtally's headers that are longer than limit, and all others if
+// together they are. It truncates the detail, which is for people.
+func (r *Record) cutHeaders(limit int) (cut bool) {
+	for _, text := range []*string{&r.Provider, &r.EventID, &r.SentAt} {
+		if len(*text) > limit {
+			*text, cut = "", true
+		}
+	}
+	others := 0
+	for _, h := range r.Others {
+		others += len(h.Key) + len(h.Value)
+	}
+	if others > limit {
+		r.Others, cut = nil, true
+	}
+	if d := r.DeadLetter; len(d.Detail) > limit {
+		d.Detail, cut = Clean(d.Detail, limit), true
+	}
+	return cut
+}

@@ -15,7 +15,7 @@ const (
 	BadEmailID     Reason = "bad_email_id"      // an email id that is not a UUID
 	NoEventID      Reason = "no_event_id"       // no webhook id came with the body
 	BadTime        Reason = "bad_time"          // no readable event time
-	TimeOutOfRange Reason = "time_out_of_range" // before the year 2000, or more than a day ahead of its receipt
+	TimeOutOfRange Reason = "time_out_of_range" // none but before the year 2000, or more than a day ahead of its receipt
 	NoProvider     Reason = "no_provider"       // the record names no known provider
 	Refused        Reason = "refused"           // PostgreSQL refuses the row for good
 )

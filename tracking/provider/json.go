@@ -11,15 +11,22 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
+// decode begins to read a body. A byte order mark before it, which a parser may ignore
+// (RFC 8259, section 8.1), is skipped.
+func decode(body []byte) *jx.Decoder {
+	return jx.DecodeBytes(bytes.TrimPrefix(body, []byte("\ufeff")))
+}
+
 // Object reads a body that is a JSON object. It calls field for each member; field reads
-// or skips the value. If a name is repeated, the last one counts. The error is a
+// or skips the value. Names are compared exactly, in case too. The error is a
 // *[tracking.DropError].
 //
 // [Text], [Literal] and [Members] read a value of the type that they expect and skip any
 // other as if it were missing, so only the few fields that identify an event can get it
-// dropped.
+// dropped. If a name is repeated, the last value of that type counts, and alone: objects
+// are not merged.
 func Object(body []byte, field func(d *jx.Decoder, name []byte) error) error {
-	d := jx.DecodeBytes(body)
+	d := decode(body)
 	if d.Next() != jx.Object {
 		return &tracking.DropError{Reason: tracking.NotJSON, Detail: "not a JSON object"}
 	}
@@ -32,11 +39,13 @@ func Object(body []byte, field func(d *jx.Decoder, name []byte) error) error {
 	return nil
 }
 
-// Members reads a value that is an object.
-func Members(d *jx.Decoder, field func(d *jx.Decoder, name []byte) error) error {
+// Members reads a value that is an object into *to, which it clears before it calls field
+// for each member.
+func Members[T any](d *jx.Decoder, to *T, field func(d *jx.Decoder, name []byte) error) error {
 	if d.Next() != jx.Object {
 		return d.Skip()
 	}
+	*to = *new(T)
 	return d.ObjBytes(field)
 }
 
@@ -66,7 +75,7 @@ func Literal(d *jx.Decoder, to *[]byte) error {
 // a *[tracking.DropError].
 func Elements(body []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		d := jx.DecodeBytes(body)
+		d := decode(body)
 		if d.Next() != jx.Array {
 			yield(body, nil) // an object, or something that Object will reject
 			return

@@ -21,6 +21,9 @@ func TestElements(t *testing.T) {
 	}{
 		{"an object", `{"a":1}`, []string{`{"a":1}`}, ""},
 		{"an object with space around", " {\"a\":1}\r\n", []string{" {\"a\":1}\r\n"}, ""},
+		{"an array behind a byte order mark", "\ufeff[{\"a\":1},2]", []string{`{"a":1}`, `2`}, ""},
+		{"an object behind a byte order mark", "\ufeff{\"a\":1}", []string{"\ufeff{\"a\":1}"}, ""},
+		{"more behind it and a byte order mark before", "\ufeff[{\"a\":1}]2", []string{`{"a":1}`}, "2"},
 		{"no JSON", `hello`, []string{`hello`}, ""},
 		{"nothing", ``, []string{``}, ""},
 		{"an empty array", `[ ]`, nil, ""},
@@ -60,7 +63,7 @@ func TestElements(t *testing.T) {
 }
 
 func FuzzElements(f *testing.F) {
-	for _, body := range []string{`[]`, `[{"a":1},{"b":2}]`, "[1 ,\r\n2]\n", `[{"a":1},`, `[[[`, `{}`} {
+	for _, body := range []string{`[]`, `[{"a":1},{"b":2}]`, "[1 ,\r\n2]\n", `[{"a":1},`, `[[[`, `{}`, "\ufeff[1,{}]"} {
 		f.Add([]byte(body))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -74,7 +77,7 @@ func FuzzElements(f *testing.F) {
 			got = append(got, slices.Clone(element))
 		}
 		var want []json.RawMessage
-		if json.Unmarshal(body, &want) != nil || want == nil {
+		if json.Unmarshal(bytes.TrimPrefix(body, []byte("\ufeff")), &want) != nil || want == nil {
 			return
 		}
 		if !whole || !slices.EqualFunc(got, want, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) }) {

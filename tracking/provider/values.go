@@ -5,17 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
-	"time"
 )
-
-// Time parses RFC 3339 with any fraction and zone, and returns false for anything else.
-func Time(text []byte) (time.Time, bool) {
-	if text == nil {
-		return time.Time{}, false
-	}
-	t, err := time.Parse(time.RFC3339Nano, string(text))
-	return t, err == nil
-}
 
 // IP parses an address, and returns the zero Addr for anything else. The zone
 // (fe80::1%eth0) is removed: it means nothing outside the machine that wrote it, and inet

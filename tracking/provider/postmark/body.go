@@ -19,7 +19,8 @@ type body struct {
 	// Each kind of event has its own name for the event's time.
 	deliveredAt, receivedAt, bouncedAt []byte
 
-	link, userAgent, ip []byte // of opens and clicks
+	link, userAgent []byte // of opens and clicks
+	geo             geo
 
 	id, bounceType, description, details []byte // of bounces and complaints
 
@@ -27,6 +28,8 @@ type body struct {
 
 	content struct{ from, to int } // of bounces and complaints: where the body has the value of Content
 }
+
+type geo struct{ ip []byte }
 
 // read finds the members in text.
 func (b *body) read(text []byte) error {
@@ -39,17 +42,17 @@ func (b *body) read(text []byte) error {
 		case "Recipient", "Email": // bounces and complaints call it Email
 			return provider.Text(d, &b.recipient)
 		case "DeliveredAt":
-			return provider.Text(d, &b.deliveredAt)
+			return provider.Literal(d, &b.deliveredAt)
 		case "ReceivedAt":
-			return provider.Text(d, &b.receivedAt)
+			return provider.Literal(d, &b.receivedAt)
 		case "BouncedAt":
-			return provider.Text(d, &b.bouncedAt)
+			return provider.Literal(d, &b.bouncedAt)
 		case "OriginalLink":
 			return provider.Text(d, &b.link)
 		case "UserAgent":
 			return provider.Text(d, &b.userAgent)
 		case "Geo":
-			return provider.Members(d, b.readGeo)
+			return provider.Members(d, &b.geo, b.geo.read)
 		case "ID":
 			return provider.Literal(d, &b.id)
 		case "Type":
@@ -73,9 +76,9 @@ func (b *body) read(text []byte) error {
 	})
 }
 
-func (b *body) readGeo(d *jx.Decoder, name []byte) error {
+func (g *geo) read(d *jx.Decoder, name []byte) error {
 	if string(name) == "IP" {
-		return provider.Text(d, &b.ip)
+		return provider.Text(d, &g.ip)
 	}
 	return d.Skip()
 }
@@ -99,7 +102,7 @@ func (b *body) route() (_ tracking.Type, email uuid.UUID, derived bool, err erro
 	if len(b.messageID) == 0 {
 		return 0, email, false, &tracking.DropError{Reason: tracking.NoEmailID, Type: typ}
 	}
-	email, derived = tracking.EmailID(Name, string(b.messageID))
+	email, derived = tracking.EmailID(Name, b.messageID)
 	return typ, email, derived, nil
 }
 
@@ -121,7 +124,7 @@ func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event
 	case tracking.Opened, tracking.Clicked:
 		e.Link = tracking.Clean(b.link, tracking.MaxLink)
 		e.UserAgent = tracking.Clean(b.userAgent, tracking.MaxUserAgent)
-		e.IP = provider.IP(b.ip)
+		e.IP = provider.IP(b.geo.ip)
 	case tracking.Delivered:
 	default:
 		e.Reason = tracking.Clean(b.bounceType, tracking.MaxReason)
@@ -130,25 +133,24 @@ func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event
 			e.Message = tracking.Clean(b.description, tracking.MaxMessage)
 		}
 	}
-	at, readable := provider.Time(b.occurredAt())
-	if !readable {
-		return tracking.Event{}, &tracking.DropError{Reason: tracking.BadTime, Type: typ, Detail: tracking.Clean(b.occurredAt(), 64)}
-	}
-	if err := e.SetOccurredAt(at, receivedAt); err != nil {
+	times := b.times()
+	if err := provider.SetOccurredAt(&e, receivedAt, times[:]...); err != nil {
 		return tracking.Event{}, err
 	}
 	return e, nil
 }
 
-// occurredAt is the event's time as Postmark wrote it: each kind of event has exactly
-// one.
-func (b *body) occurredAt() []byte {
-	for _, at := range [][]byte{b.deliveredAt, b.bouncedAt, b.receivedAt} {
-		if at != nil {
-			return at
-		}
+// times are the body's times as Postmark wrote them, the event's own first: each kind of
+// event has its own name for it, and so far no other time.
+func (b *body) times() [4][]byte {
+	own := b.receivedAt
+	switch string(b.recordType) {
+	case "Delivery":
+		own = b.deliveredAt
+	case "Bounce", "SpamComplaint":
+		own = b.bouncedAt
 	}
-	return nil
+	return [...][]byte{own, b.deliveredAt, b.bouncedAt, b.receivedAt}
 }
 
 // eventID is the id of the bounce, which complaints have too. Other events have none and
@@ -158,7 +160,14 @@ func (b *body) eventID() string {
 	if isBounce := string(b.recordType) == "Bounce" || string(b.recordType) == "SpamComplaint"; isBounce && len(b.id) > 0 {
 		return string(b.recordType) + "/" + string(b.id)
 	}
-	return provider.NaturalKey(b.recordType, b.occurredAt(), b.recipient, b.link)
+	// Whether or not it is readable, or believed.
+	var at []byte
+	for _, text := range b.times() {
+		if at = text; len(at) > 0 {
+			break
+		}
+	}
+	return provider.NaturalKey(b.recordType, at, b.recipient, b.link)
 }
 
 // withoutContent returns text unchanged, unless it is larger than a record may be: then

@@ -158,6 +158,28 @@ func TestDecode_EventIDs(t *testing.T) {
 			t.Errorf("the same id: %s", other)
 		}
 	}
+	for _, same := range []string{
+		open(`"ReceivedAt"`, `"DeliveredAt":"2025-04-05T16:30:00Z","ReceivedAt"`), open(`"UserAgent"`, `"BouncedAt":1743870834,"UserAgent"`),
+		open(`"UserAgent":"a"`, `"Email":null,"Recipient":7`), open(`"Recipient"`, `"Email"`), "\ufeff" + open(),
+	} {
+		if got := id(same); got != first {
+			t.Errorf("the id is %q, want %q: %s", got, first, same)
+		}
+	}
+	for _, test := range []struct{ body, typ, at string }{
+		{open("Open", "Delivery", "ReceivedAt", "DeliveredAt"), "Delivery", "2025-04-05T16:33:54.9070259Z"},
+		{open("Open", "SpamComplaint", "ReceivedAt", "BouncedAt"), "SpamComplaint", "2025-04-05T16:33:54.9070259Z"},
+		{open("ReceivedAt", "DeliveredAt"), "Open", "2025-04-05T16:33:54.9070259Z"},
+		{open(`"2025-04-05T16:33:54.9070259Z"`, "1743870834"), "Open", "1743870834"},
+		{open(`"2025-04-05T16:33:54.9070259Z"`, `"","BouncedAt":"2025-04-05T16:33:54Z"`), "Open", "2025-04-05T16:33:54Z"},
+		// Which time is believed depends on when it was received, and so does not matter.
+		{open("2025", "1970", `"UserAgent"`, `"BouncedAt":"2025-04-05T16:33:54Z","UserAgent"`), "Open", "1970-04-05T16:33:54.9070259Z"},
+	} {
+		want := provider.NaturalKey([]byte(test.typ), []byte(test.at), []byte("john@example.com"), nil)
+		if got := id(test.body); got != want {
+			t.Errorf("the id is %q, want that of %s at %s: %s", got, test.typ, test.at, test.body)
+		}
+	}
 	bounce := `{"RecordType":"Bounce","Type":"HardBounce","MessageID":"` + messageID + `","BouncedAt":"2025-04-05T16:33:54Z","Email":"john@example.com","ID":%s}`
 	for written, want := range map[string]string{"692560173": "Bounce/692560173", "9007199254740993": "Bounce/9007199254740993", `"42"`: "Bounce/42"} {
 		if got := id(fmt.Sprintf(bounce, written)); got != want {
@@ -212,6 +234,8 @@ func TestDecode_Dropped(t *testing.T) {
 		{"an unreadable time", strings.Replace(good, "2025-04-05T16:33:54Z", "yesterday", 1), tracking.BadTime},
 		{"year 1", strings.Replace(good, "2025", "0001", 1), tracking.TimeOutOfRange},
 		{"year 9999", strings.Replace(good, "2025", "9999", 1), tracking.TimeOutOfRange},
+		{"an offset that no zone has", strings.Replace(good, "54Z", "54+24:60", 1), tracking.BadTime},
+		{"names in another case", strings.Replace(good, "RecordType", "recordtype", 1), tracking.NoType},
 	} {
 		if _, err := decode([]byte(test.body)); reasonOf(err) != test.want {
 			t.Errorf("%s: error %v, want %s", test.name, err, test.want)
@@ -237,13 +261,40 @@ func TestDecode_Mended(t *testing.T) {
 		{"an over-long link", click(`"OriginalLink":"` + strings.Repeat("x", 9000) + `"`).Link, strings.Repeat("x", tracking.MaxLink)},
 		{"an unreadable IP", click(`"Geo":{"IP":"somewhere"}`).IP.String(), "invalid IP"},
 		{"Geo that is no object", click(`"Geo":null`).IP.String(), "invalid IP"},
+		{"Geo that is repeated", click(`"Geo":{"IP":"8.8.8.8"},"Geo":{}`).IP.String(), "invalid IP"},
+		{"a name in another case", click(`"receivedat":"2026-11-22T23:41:12Z","MESSAGEID":"x"`).OccurredAt.String(), "2025-04-05 16:33:54 +0000 UTC"},
+		{"another time of 1970", click(`"DeliveredAt":"1970-01-01T00:00:00Z"`).OccurredAt.String(), "2025-04-05 16:33:54 +0000 UTC"},
+		{"another time of year 1", click(`"BouncedAt":"0001-01-01T00:00:00Z"`).OccurredAt.String(), "2025-04-05 16:33:54 +0000 UTC"},
+		{"another time to come", click(`"DeliveredAt":"2026-11-24T12:00:00.000001Z"`).OccurredAt.String(), "2025-04-05 16:33:54 +0000 UTC"},
+		{"another time that is unreadable", click(`"DeliveredAt":"soon"`).OccurredAt.String(), "2025-04-05 16:33:54 +0000 UTC"},
+		{"a number beside the time", click(`"DeliveredAt":1795390872`).OccurredAt.String(), "2025-04-05 16:33:54 +0000 UTC"},
+		{"a space and +0000", click(`"ReceivedAt":"2014-01-14 07:25:01.4178645+0000"`).OccurredAt.String(), "2014-01-14 07:25:01.417864 +0000 UTC"},
 		{"an offset", click(`"ReceivedAt":"2014-01-14T07:25:01.4178645-05:00"`).OccurredAt.String(), "2014-01-14 12:25:01.417864 +0000 UTC"},
 		{"an upper-case id", click(`"MessageID":"` + strings.ToUpper(messageID) + `"`).EmailID.String(), messageID},
 		{"an id that is no UUID", click(`"MessageID":"a\u0000b"`).ProviderEmailID, "a\uFFFDb"},
+		{"a UUID in any two characters", click(`"MessageID":"x` + messageID + `y"`).ProviderEmailID, "x" + messageID + "y"},
+		{"a UUID in braces", click(`"MessageID":"{` + messageID + `}"`).ProviderEmailID, "{" + messageID + "}"},
 		{"an over-long id", click(`"MessageID":"` + strings.Repeat("x", 9000) + `"`).ProviderEmailID, strings.Repeat("x", tracking.MaxProviderEmailID)},
 	} {
 		if test.got != test.want {
 			t.Errorf("%s: got %.60q, want %.60q", test.name, test.got, test.want)
+		}
+	}
+}
+
+// Times that are numbers, for want of a string.
+func TestDecode_NumericTime(t *testing.T) {
+	t.Parallel()
+	for written, want := range map[string]string{
+		`"ReceivedAt":1743870834`:                       "2025-04-05 16:33:54 +0000 UTC",
+		`"ReceivedAt":1743870834907.0259`:               "2025-04-05 16:33:54.907025 +0000 UTC",
+		`"DeliveredAt":"soon","ReceivedAt":1743870834`:  "2025-04-05 16:33:54 +0000 UTC",
+		`"ReceivedAt":0,"ReceivedAt":"1743870834"`:      "2025-04-05 16:33:54 +0000 UTC",
+		`"BouncedAt":1743870834,"ReceivedAt":{"at":[]}`: "2025-04-05 16:33:54 +0000 UTC",
+	} {
+		e, err := decode([]byte(`{"RecordType":"Open","MessageID":"` + messageID + `",` + written + `}`))
+		if got := e.OccurredAt.String(); err != nil || got != want {
+			t.Errorf("%s: %s, %v, want %s", written, got, err, want)
 		}
 	}
 }
@@ -373,6 +424,7 @@ func TestOpen_Content(t *testing.T) {
 		{"a byte larger", head + fill(provider.MaxValue+1) + tail, head + `""` + tail},
 		{"8 MiB", head + fill(8<<20) + tail, head + `""` + tail},
 		{"no string", head + "[" + fill(provider.MaxValue+1) + "]" + tail, head + `""` + tail},
+		{"behind a byte order mark", "\ufeff" + head + fill(provider.MaxValue+1) + tail, "\ufeff" + head + `""` + tail},
 	} {
 		hooks, err := e.Open(t.Context(), provider.Request{Body: []byte(test.body), ReceivedAt: received})
 		if err != nil {
@@ -435,6 +487,7 @@ func TestOpen_Content(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for _, body := range publishedBodies(f) {
 		f.Add(body)
+		f.Add(append([]byte("\ufeff"), body...))
 	}
 	e, err := postmark.New("me:a-secret-of-our-own")
 	if err != nil {

@@ -60,42 +60,35 @@ func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event
 	}
 
 	e := tracking.Event{EmailID: emailID, EventID: r.EventID, Type: typ}
-	var at time.Time
-	var readable bool
+	data := &b.data
+	var own []byte // an open or click has its own time, which is the event's
 	switch typ {
 	case tracking.Opened:
-		at, readable = b.open.into(&e)
+		own = data.open.into(&e)
 	case tracking.Clicked:
-		at, readable = b.click.into(&e)
+		own = data.click.into(&e)
 	case tracking.Bounced:
-		e.Reason = tracking.Clean(bounceReason(b.trouble), tracking.MaxReason)
-		e.Message = tracking.Clean(b.trouble.message, tracking.MaxMessage)
+		e.Reason = tracking.Clean(bounceReason(data.bounce), tracking.MaxReason)
+		e.Message = tracking.Clean(data.bounce.message, tracking.MaxMessage)
 	case tracking.Failed:
-		e.Reason = tracking.Clean(b.trouble.reason, tracking.MaxReason)
+		e.Reason = tracking.Clean(data.failed.reason, tracking.MaxReason)
 	case tracking.Suppressed:
-		e.Reason = tracking.Clean(b.trouble.typ, tracking.MaxReason)
-		e.Message = tracking.Clean(b.trouble.message, tracking.MaxMessage)
+		e.Reason = tracking.Clean(data.suppressed.typ, tracking.MaxReason)
+		e.Message = tracking.Clean(data.suppressed.message, tracking.MaxMessage)
 	}
-	// An open or click has its own time, which is the event's. If it is unreadable, and
-	// for all other types, the envelope's time is used.
-	if !readable {
-		at, readable = provider.Time(b.createdAt)
-	}
-	if !readable {
-		return tracking.Event{}, &tracking.DropError{Reason: tracking.BadTime, Type: typ, Detail: tracking.Clean(b.createdAt, 64)}
-	}
-	if err := e.SetOccurredAt(at, receivedAt); err != nil {
+	// The email's own time is too early for most events, and better than no event.
+	if err := provider.SetOccurredAt(&e, receivedAt, own, b.createdAt, data.createdAt); err != nil {
 		return tracking.Event{}, err
 	}
 	return e, nil
 }
 
-// into fills in the link, user agent and address, and returns the time if it is readable.
-func (t *touch) into(e *tracking.Event) (time.Time, bool) {
+// into fills in the link, user agent and address, and returns the time.
+func (t *touch) into(e *tracking.Event) []byte {
 	e.Link = tracking.Clean(t.link, tracking.MaxLink)
 	e.UserAgent = tracking.Clean(t.userAgent, tracking.MaxUserAgent)
 	e.IP = provider.IP(t.ip)
-	return provider.Time(t.timestamp)
+	return t.timestamp
 }
 
 // bounceReason is "type/subType", as in Permanent/Suppressed; older bodies have
@@ -110,10 +103,15 @@ func bounceReason(t trouble) []byte {
 // body holds the fields of a body that are used, unescaped but not yet interpreted. A
 // missing field is nil.
 type body struct {
-	typ, createdAt, emailID []byte
+	typ, createdAt []byte // the event's
+	data           data
+}
 
-	open, click touch
-	trouble     trouble
+type data struct {
+	emailID, createdAt []byte // the email's
+
+	open, click                touch
+	bounce, failed, suppressed trouble
 }
 
 // touch is data.open or data.click.
@@ -131,12 +129,12 @@ func (r *body) route() (tracking.Type, uuid.UUID, error) {
 	if !tracked {
 		return 0, uuid.UUID{}, &tracking.DropError{Reason: tracking.Untracked, Detail: tracking.Clean(r.typ, 64)}
 	}
-	if r.emailID == nil {
+	if r.data.emailID == nil {
 		return 0, uuid.UUID{}, &tracking.DropError{Reason: tracking.NoEmailID, Type: typ}
 	}
-	id, err := uuid.ParseBytes(r.emailID)
-	if err != nil {
-		return 0, uuid.UUID{}, &tracking.DropError{Reason: tracking.BadEmailID, Type: typ, Detail: tracking.Clean(r.emailID, 64)}
+	id, derived := tracking.EmailID(Name, r.data.emailID)
+	if derived {
+		return 0, uuid.UUID{}, &tracking.DropError{Reason: tracking.BadEmailID, Type: typ, Detail: tracking.Clean(r.data.emailID, 64)}
 	}
 	return typ, id, nil
 }
@@ -148,24 +146,30 @@ func (r *body) read(text []byte) error {
 		case "type":
 			return provider.Text(d, &r.typ)
 		case "created_at":
-			return provider.Text(d, &r.createdAt)
+			return provider.Literal(d, &r.createdAt)
 		case "data":
-			return provider.Members(d, r.readData)
+			return provider.Members(d, &r.data, r.data.read)
 		}
 		return d.Skip()
 	})
 }
 
-func (r *body) readData(d *jx.Decoder, name []byte) error {
+func (r *data) read(d *jx.Decoder, name []byte) error {
 	switch string(name) {
 	case "email_id":
 		return provider.Text(d, &r.emailID)
+	case "created_at":
+		return provider.Literal(d, &r.createdAt)
 	case "open":
-		return provider.Members(d, r.open.read)
+		return provider.Members(d, &r.open, r.open.read)
 	case "click":
-		return provider.Members(d, r.click.read)
-	case "bounce", "failed", "suppressed":
-		return provider.Members(d, r.trouble.read)
+		return provider.Members(d, &r.click, r.click.read)
+	case "bounce":
+		return provider.Members(d, &r.bounce, r.bounce.read)
+	case "failed":
+		return provider.Members(d, &r.failed, r.failed.read)
+	case "suppressed":
+		return provider.Members(d, &r.suppressed, r.suppressed.read)
 	}
 	return d.Skip()
 }
@@ -173,7 +177,7 @@ func (r *body) readData(d *jx.Decoder, name []byte) error {
 func (t *touch) read(d *jx.Decoder, name []byte) error {
 	switch string(name) {
 	case "timestamp":
-		return provider.Text(d, &t.timestamp)
+		return provider.Literal(d, &t.timestamp)
 	case "link":
 		return provider.Text(d, &t.link)
 	case "userAgent":

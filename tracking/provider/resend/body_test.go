@@ -159,6 +159,14 @@ func TestDecode_Dropped(t *testing.T) {
 		{"data that is no object", `{"type":"email.opened","data":[]}`, tracking.NoEmailID},
 		{"an email id that is no string", `{"type":"email.opened","data":{"email_id":5}}`, tracking.NoEmailID},
 		{"an email id that is no UUID", body("email.opened", "2026-11-22T23:41:12Z", "hello"), tracking.BadEmailID},
+		{"an email id in any two characters", body("email.opened", "2026-11-22T23:41:12Z", "x"+emailID+"y"), tracking.BadEmailID},
+		{"an email id in spaces", body("email.opened", "2026-11-22T23:41:12Z", " "+emailID+" "), tracking.BadEmailID},
+		{"an email id in NULs", body("email.opened", "2026-11-22T23:41:12Z", `\u0000`+emailID+`\u0000`), tracking.BadEmailID},
+		{"an email id in braces", body("email.opened", "2026-11-22T23:41:12Z", "{"+emailID+"}"), tracking.BadEmailID},
+		{"an email id as a URN", body("email.opened", "2026-11-22T23:41:12Z", "urn:uuid:"+emailID), tracking.BadEmailID},
+		{"an email id without hyphens", body("email.opened", "2026-11-22T23:41:12Z", strings.ReplaceAll(emailID, "-", "")), tracking.BadEmailID},
+		{"an email id and a line feed", body("email.opened", "2026-11-22T23:41:12Z", emailID+`\n`), tracking.BadEmailID},
+		{"an email id with another letter", body("email.opened", "2026-11-22T23:41:12Z", "g"+emailID[1:]), tracking.BadEmailID},
 		{"an empty email id", body("email.opened", "2026-11-22T23:41:12Z", ""), tracking.BadEmailID},
 		{"no time", `{"type":"email.opened","data":{"email_id":"` + emailID + `"}}`, tracking.BadTime},
 		{"an unreadable time", body("email.opened", "yesterday", emailID), tracking.BadTime},
@@ -166,7 +174,14 @@ func TestDecode_Dropped(t *testing.T) {
 		{"year 9999", body("email.opened", "9999-12-31T23:59:59Z", emailID), tracking.TimeOutOfRange},
 		{"just before 2000", body("email.opened", "1999-12-31T23:59:59.999999Z", emailID), tracking.TimeOutOfRange},
 		{"more than a day ahead", body("email.opened", "2026-11-24T12:00:00.000001Z", emailID), tracking.TimeOutOfRange},
-		{"a click of year 9999", `{"type":"email.clicked","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `","click":{"timestamp":"9999-01-01T00:00:00Z"}}}`, tracking.TimeOutOfRange},
+		{"year 9999 everywhere", `{"type":"email.clicked","created_at":"9999-01-01T00:00:00Z","data":{"email_id":"` + emailID + `","created_at":"9999-01-01T00:00:00Z","click":{"timestamp":"9999-01-01T00:00:00Z"}}}`, tracking.TimeOutOfRange},
+		{"an offset that no zone has", body("email.opened", "2026-11-22T23:41:12+24:60", emailID), tracking.BadTime},
+		{"a time without a zone", body("email.opened", "2026-11-22T23:41:12", emailID), tracking.BadTime},
+		{"a second data without an email id", good[:len(good)-1] + `,"data":{}}`, tracking.NoEmailID},
+		{"names in another case", strings.NewReplacer("type", "Type", "data", "DATA").Replace(good), tracking.NoType},
+		{"two byte order marks", "\ufeff\ufeff" + good, tracking.NotJSON},
+		{"a byte order mark alone", "\ufeff", tracking.NotJSON},
+		{"half a byte order mark", "\xef\xbb" + good, tracking.NotJSON},
 	} {
 		if _, err := decode("msg_1", []byte(test.body)); reasonOf(err) != test.want {
 			t.Errorf("%s: error %v, want %s", test.name, err, test.want)
@@ -201,10 +216,29 @@ func TestDecode_Mended(t *testing.T) {
 		{"an over-long user agent", click(`"userAgent":"` + strings.Repeat("é", 600) + `"`).UserAgent, strings.Repeat("é", tracking.MaxUserAgent/2)},
 		{"an unreadable IP", click(`"ipAddress":"somewhere"`).IP.String(), "invalid IP"},
 		{"an IP with a zone", click(`"ipAddress":"fe80::1%eth0"`).IP.String(), "fe80::1"},
+		{"a click time of 1970", click(`"timestamp":"1970-01-01T00:00:00Z"`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
+		{"a click time of year 1", click(`"timestamp":"0001-01-01T00:00:00Z"`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
+		{"a click time to come", click(`"timestamp":"2026-11-24T12:00:00.000001Z"`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
+		{"a click time as a number", click(`"timestamp":1795390871`).OccurredAt.String(), "2026-11-22 23:41:11 +0000 UTC"},
+		{"a click time of zero", click(`"timestamp":0`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
+		{"an open time of 1970", decode(`{"type":"email.opened","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `","open":{"timestamp":"1970-01-01T00:00:00Z"}}}`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
+		{"created_at as seconds", decode(`{"type":"email.opened","created_at":1795390872,"data":{"email_id":"` + emailID + `"}}`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
+		{"created_at as milliseconds", decode(`{"type":"email.opened","created_at":1795390872126,"data":{"email_id":"` + emailID + `"}}`).OccurredAt.String(), "2026-11-22 23:41:12.126 +0000 UTC"},
+		{"created_at with a space and +0000", decode(`{"type":"email.opened","created_at":"2026-11-22 23:41:12+0000","data":{"email_id":"` + emailID + `"}}`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
+		{"only the email's time", decode(`{"type":"email.opened","created_at":"soon","data":{"email_id":"` + emailID + `","created_at":"2026-11-22T23:41:10Z"}}`).OccurredAt.String(), "2026-11-22 23:41:10 +0000 UTC"},
 		{"an unreadable click time", click(`"timestamp":"soon"`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
 		{"a link that is no string", click(`"link":{"href":1}`).Link, ""},
 		{"a name written with escapes", click(`"l\u0069nk":"https://a"`).Link, "https://a"},
 		{"a name that is repeated", click(`"link":"a","link":"b"`).Link, "b"},
+		{"a click that is repeated", click(`"link":"a"},"click":{"userAgent":"b"`).Link, ""},
+		{"data that is repeated", decode(`{"type":"email.clicked","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + uuid.NewString() + `","click":{"link":"a"}},"data":{"email_id":"` + emailID + `"}}`).Link, ""},
+		{"data that is repeated, and its email id", decode(`{"type":"email.clicked","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + uuid.NewString() + `"},"data":{"email_id":"` + emailID + `"}}`).EmailID.String(), emailID},
+		{"data that is repeated, and its time", decode(`{"type":"email.clicked","created_at":"2026-11-22T23:41:12Z","data":{"click":{"timestamp":"2026-11-22T23:41:10Z"}},"data":{"email_id":"` + emailID + `"}}`).OccurredAt.String(), "2026-11-22 23:41:12 +0000 UTC"},
+		{"data that is repeated, then null", decode(`{"type":"email.sent","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `"},"data":null}`).EmailID.String(), emailID},
+		{"a name in another case behind it", decode(`{"type":"email.sent","Type":"email.opened","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `","EMAIL_ID":"x"},"Data":{}}`).Type.String(), "sent"},
+		{"a name in another case before it", click(`"Link":"b","link":"a"`).Link, "a"},
+		{"a byte order mark", decode("\ufeff" + `{"type":"email.sent","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `"}}`).Type.String(), "sent"},
+		{"another's trouble", decode(`{"type":"email.bounced","created_at":"2026-11-22T23:41:11Z","data":{"email_id":"` + emailID + `","bounce":{"message":"no such user"},"failed":{"message":"x"},"suppressed":{}}}`).Message, "no such user"},
 		{"a click that is no object", decode(`{"type":"email.clicked","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + emailID + `","click":"x"}}`).Link, ""},
 		{"an upper-case id", decode(`{"type":"email.sent","created_at":"2026-11-22T23:41:12Z","data":{"email_id":"` + strings.ToUpper(emailID) + `"}}`).EmailID.String(), emailID},
 		{"tags as an array", decode(`{"type":"email.sent","created_at":"2026-11-22T23:41:12Z","data":{"tags":[{"name":"a","value":"b"}],"email_id":"` + emailID + `"}}`).Type.String(), "sent"},
@@ -226,7 +260,7 @@ func FuzzDecode(f *testing.F) {
 		if err := json.Compact(&compact, body); err != nil {
 			f.Fatal(err)
 		}
-		f.Add("msg_\x00\xff", compact.Bytes())
+		f.Add("msg_\x00\xff", append([]byte("\ufeff"), compact.Bytes()...))
 	}
 	f.Fuzz(func(t *testing.T, eventID string, body []byte) {
 		event, err := decode(eventID, body)
@@ -257,6 +291,7 @@ func FuzzDecode(f *testing.F) {
 
 func isObject(body []byte) bool {
 	// encoding/json gives up at a depth of 10,000, and so does jx.
+	body = bytes.TrimPrefix(body, []byte("\ufeff"))
 	return json.Valid(body) && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"path"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,16 +16,23 @@ import (
 )
 
 // Handler serves POST /webhooks/{provider} for each provider that has an endpoint, and
-// nothing else. The server must limit the headers (MaxHeaderBytes) and the time to read
-// them and the body (ReadTimeout). Its WriteTimeout must be longer than ReadTimeout and
-// PublishTimeout together, or the provider never gets a late answer.
+// nothing else. Doubled and trailing slashes make no difference. The server must limit the
+// headers (MaxHeaderBytes) and the time to read them and the body (ReadTimeout). Its
+// WriteTimeout must be longer than ReadTimeout and PublishTimeout together, or the provider
+// never gets a late answer.
 func (p *Producer) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, e := range p.endpoints {
 		g := &gate{p, e, p.metrics.webhooks[e.Name()]}
 		mux.HandleFunc("POST /webhooks/"+e.Name(), g.serve)
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// The mux would redirect a path such as //webhooks/resend to its clean form, and
+		// a provider takes a redirect for a failure.
+		clean := *r
+		clean.URL = &url.URL{Path: path.Clean("/" + r.URL.EscapedPath())}
+		mux.ServeHTTP(w, &clean)
+	})
 }
 
 // gate receives one provider's webhooks.

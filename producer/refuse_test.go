@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -31,8 +32,8 @@ func TestMethods(t *testing.T) {
 
 func TestPaths(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
-	for _, path := range []string{"", "/", "/webhooks", "/webhooks/", "/webhooks/resend/", "/webhooks/resend/x", "/webhooks/Resend",
-		"/webhooks/other", "/webhooks%2Fresend", "/metrics", "/healthz", "/readyz", "/debug/pprof/"} {
+	for _, path := range []string{"", "/", "//", "/webhooks", "/webhooks/", "/webhooks/resend/x", "/webhooks/Resend",
+		"/webhooks/other", "/webhooks%2Fresend", "//webhooks%2Fresend", "/x//webhooks/resend", "/metrics", "/healthz", "/readyz", "/debug/pprof/"} {
 		r := sentWebhook{}.request(t, g.addr)
 		url, err := r.URL.Parse("http://" + g.addr + path)
 		if err != nil {
@@ -50,6 +51,21 @@ func TestPaths(t *testing.T) {
 	r.URL.RawQuery = "from=resend"
 	if a := g.do(r); a.status != http.StatusOK {
 		t.Errorf("with a query: answered %d", a.status)
+	}
+
+	// Answered themselves, not redirected: a provider does not follow.
+	handler := g.producer.Handler()
+	for _, path := range []string{"//webhooks/resend", "/webhooks//resend", "/webhooks/resend/", "///webhooks///resend//", "/webhooks/./resend", "/x/../webhooks/resend", "//webhooks/resend?from=resend"} {
+		r := sentWebhook{}.request(t, g.addr)
+		var err error
+		if r.URL, err = url.Parse("http://" + g.addr + path); err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			t.Errorf("%q: answered %d, Location %q", path, w.Code, w.Header().Get("Location"))
+		}
 	}
 }
 

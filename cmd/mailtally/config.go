@@ -5,14 +5,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
+	"net/netip"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/caarlos0/env/v11"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/tracking/provider"
 )
@@ -89,6 +90,12 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	}
 
 	present := set(environ)
+	for _, v := range variables() {
+		if err := checkEncoding(present[v.name]); err != nil {
+			problem(v.name, "%w", err)
+			unread[v.name] = true
+		}
+	}
 	err := env.ParseWithOptions(&c, env.Options{Environment: present})
 	all, _ := errors.AsType[env.AggregateError](err)
 	for _, err := range all.Errors {
@@ -99,7 +106,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 		}
 		field, _ := reflect.TypeFor[config]().FieldByName(parse.Name)
 		variable := field.Tag.Get("env")
-		problem(variable, "%q is not a %s", present[variable], kind(field.Type))
+		problem(variable, "is not a %s", kind(field.Type))
 		unread[variable] = true
 	}
 
@@ -111,12 +118,15 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	c.KafkaBrokers = trimmed(c.KafkaBrokers)
 	if len(c.KafkaBrokers) == 0 {
 		problem("KAFKA_BROKERS", "names no broker")
-	} else if err := kgo.ValidateOpts(kgo.SeedBrokers(c.KafkaBrokers...)); err != nil {
-		problem("KAFKA_BROKERS", "%q: %w", strings.Join(c.KafkaBrokers, ","), err)
+	}
+	for i, broker := range c.KafkaBrokers {
+		if !isBroker(broker) {
+			problem("KAFKA_BROKERS", "entry %d is not host:port: want a host's name or IP address and a port from 1 to 65535, and nothing else (no http://, no user, no path)", i+1)
+		}
 	}
 	for variable, addr := range map[string]string{"HTTP_ADDR": c.HTTPAddr, "ADMIN_ADDR": c.AdminAddr} {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
-			problem(variable, "%q: want host:port, or :port for all of this machine's addresses", addr)
+			problem(variable, "want host:port, or :port for all of this machine's addresses, such as 127.0.0.1:8080")
 		}
 	}
 	if c.KafkaTopic == c.KafkaDeadLetterTopic {
@@ -145,7 +155,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 		}
 	}
 	if (c.KafkaTLSCertFile == "") != (c.KafkaTLSKeyFile == "") {
-		problem("KAFKA_TLS_CERT_FILE", "goes with KAFKA_TLS_KEY_FILE: set both or neither")
+		problem("KAFKA_TLS_CERT_FILE", "goes with KAFKA_TLS_KEY_FILE, so set both or neither")
 	}
 	if c.KafkaTLS {
 		_, errs := tlsConfig(c)
@@ -154,17 +164,17 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	if _, err := saslMechanism(c); err != nil {
 		problem("KAFKA_SASL_MECHANISM", "%w", err)
 	}
-	if c.KafkaSASLMechanism != "" && (c.KafkaSASLUsername == "" || c.KafkaSASLPassword == "") {
+	if c.KafkaSASLMechanism != "" && (c.KafkaSASLUsername == "" || c.KafkaSASLPassword == "" && c.KafkaSASLPasswordFile == "") {
 		problem("KAFKA_SASL_MECHANISM", "needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
 	}
 	if c.KafkaSASLMechanism == "" && (c.KafkaSASLUsername != "" || c.KafkaSASLPassword != "") {
 		problem("KAFKA_SASL_MECHANISM", "is not set, but KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD is: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
 	}
 	if !slices.Contains([]string{"json", "text"}, c.LogFormat) {
-		problem("LOG_FORMAT", "%q: want json or text", c.LogFormat)
+		problem("LOG_FORMAT", "want json or text")
 	}
 
-	if needs&needsDatabase != 0 && c.DatabaseURL == "" {
+	if needs&needsDatabase != 0 && c.DatabaseURL == "" && c.DatabaseURLFile == "" {
 		problem("DATABASE_URL", "is not set: want a PostgreSQL URL such as postgres://user:password@host:5432/database")
 	}
 	if c.DatabaseURL != "" {
@@ -175,7 +185,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	if needs&needsProvider != 0 && !anyProvider {
 		problem(providerVariables[0], "is not set, nor is %s: set it for each provider whose webhooks you want to receive", strings.Join(providerVariables[1:], ", "))
 	}
-	if needs&needsResend != 0 && c.ResendWebhookSecrets == "" {
+	if needs&needsResend != 0 && c.ResendWebhookSecrets == "" && c.ResendWebhookSecretsFile == "" {
 		problem("RESEND_WEBHOOK_SECRETS", "is not set: want the endpoint's signing secret, whsec_…, from Resend's webhook page")
 	}
 	if len(problems) > 0 {
@@ -212,25 +222,42 @@ func kind(t reflect.Type) string {
 	return "number"
 }
 
-// fromFile sets a secret from the file that NAME_FILE names, without the newline that
-// editors put at the end of a file.
-func fromFile(secret *string, name, file string, problem func(string, string, ...any)) {
+// fromFile sets a secret from the file that NAME_FILE names.
+func fromFile(value *string, name, file string, problem func(string, string, ...any)) {
 	if file == "" {
 		return
 	}
-	if *secret != "" {
+	if *value != "" {
 		problem(name+"_FILE", "is set, and so is %s: set one of them", name)
 		return
 	}
-	content, err := os.ReadFile(file)
+	content, err := readSecretFile(file)
 	if err != nil {
 		problem(name+"_FILE", "%w", err)
 		return
 	}
-	*secret = strings.TrimSpace(string(content))
-	if *secret == "" {
-		problem(name+"_FILE", "%s is empty", file)
+	*value = content
+}
+
+// isBroker reports whether s is a host and, unless it is the default, a port. The Kafka
+// client takes much else, and dials it for ever.
+func isBroker(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil { // without a port, or an IPv6 address without brackets
+		host, port = s, "9092"
 	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return isPort(port)
+	}
+	odd := func(r rune) bool { return !isLetterOrDigit(r) && !strings.ContainsRune(".-_", r) }
+	return isPort(port) && strings.ContainsFunc(host, isLetterOrDigit) && !strings.ContainsFunc(host, odd) && !strings.HasPrefix(s, "[")
+}
+
+func isLetterOrDigit(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
+
+func isPort(s string) bool {
+	port, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && port > 0
 }
 
 func trimmed(list []string) []string {

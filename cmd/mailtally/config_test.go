@@ -151,7 +151,7 @@ func TestConfig_SecretsFromFiles(t *testing.T) {
 	}{
 		{with(complete, "DATABASE_URL_FILE", file("x")), "DATABASE_URL_FILE: is set, and so is DATABASE_URL"},
 		{map[string]string{"DATABASE_URL_FILE": file(" \n")}, "is empty"},
-		{map[string]string{"RESEND_WEBHOOK_SECRETS_FILE": "/nowhere"}, "RESEND_WEBHOOK_SECRETS_FILE: open /nowhere: no such file"},
+		{map[string]string{"RESEND_WEBHOOK_SECRETS_FILE": "/nowhere"}, "RESEND_WEBHOOK_SECRETS_FILE: cannot be opened: no such file"},
 	} {
 		if _, err := loadConfig(test.environ, 0); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("error %v, want %q in it", err, test.want)

@@ -82,9 +82,7 @@ func checkParts(config *pgxpool.Config) error {
 	}
 	for _, host := range hosts {
 		isFolder := strings.HasPrefix(host, "/") && !strings.ContainsAny(host, "@=;&"+quotes)
-		if !isFolder && strings.ContainsFunc(host, func(r rune) bool {
-			return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(".-_:%", r)
-		}) {
+		if !isFolder && strings.ContainsFunc(host, func(r rune) bool { return !isLetterOrDigit(r) && !strings.ContainsRune(".-_:%", r) }) {
 			return errors.New("has a host that is no host's name: " + encodeThem)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -51,21 +50,31 @@ func tlsConfig(c config) (*tls.Config, []error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	var errs []error
 	if c.KafkaTLSCAFile != "" {
-		pem, err := os.ReadFile(c.KafkaTLSCAFile)
+		pem, err := readSecretFile(c.KafkaTLSCAFile)
 		config.RootCAs = x509.NewCertPool()
 		switch {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("KAFKA_TLS_CA_FILE: %w", err))
-		case !config.RootCAs.AppendCertsFromPEM(pem):
-			errs = append(errs, fmt.Errorf("KAFKA_TLS_CA_FILE: %s holds no certificate in PEM form", c.KafkaTLSCAFile))
+		case !config.RootCAs.AppendCertsFromPEM([]byte(pem)):
+			errs = append(errs, errors.New("KAFKA_TLS_CA_FILE: the file holds no certificate in PEM form"))
 		}
 	}
 	if c.KafkaTLSCertFile != "" && c.KafkaTLSKeyFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.KafkaTLSCertFile, c.KafkaTLSKeyFile)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("KAFKA_TLS_CERT_FILE and KAFKA_TLS_KEY_FILE: %w", err))
+		cert, certErr := readSecretFile(c.KafkaTLSCertFile)
+		if certErr != nil {
+			errs = append(errs, fmt.Errorf("KAFKA_TLS_CERT_FILE: %w", certErr))
 		}
-		config.Certificates = []tls.Certificate{pair}
+		key, keyErr := readSecretFile(c.KafkaTLSKeyFile)
+		if keyErr != nil {
+			errs = append(errs, fmt.Errorf("KAFKA_TLS_KEY_FILE: %w", keyErr))
+		}
+		if certErr == nil && keyErr == nil {
+			pair, err := tls.X509KeyPair([]byte(cert), []byte(key))
+			if err != nil {
+				errs = append(errs, fmt.Errorf("KAFKA_TLS_CERT_FILE and KAFKA_TLS_KEY_FILE: %w", err))
+			}
+			config.Certificates = []tls.Certificate{pair}
+		}
 	}
 	return config, errs
 }
@@ -82,5 +91,5 @@ func saslMechanism(c config) (sasl.Mechanism, error) {
 	case "SCRAM-SHA-512":
 		return scram.Auth{User: user, Pass: password}.AsSha512Mechanism(), nil
 	}
-	return nil, fmt.Errorf("%q: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", c.KafkaSASLMechanism)
+	return nil, errors.New("want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
 }

@@ -72,7 +72,7 @@ func TestDev_Refused(t *testing.T) {
 		{"a file as folder", nil, []string{"-data", file}, exitFailure, "choose a -data folder that you can write to"},
 		{"no PostgreSQL there", nil, []string{"-postgres-bin", t.TempDir()}, exitFailure, "use PostgreSQL of "},
 		{"TLS with the embedded Kafka", map[string]string{"KAFKA_TLS": "true"}, nil, exitUsage, "the embedded Kafka has neither"},
-		{"an address without a port", map[string]string{"HTTP_ADDR": "8080"}, nil, exitUsage, `HTTP_ADDR: "8080": want host:port`},
+		{"an address without a port", map[string]string{"HTTP_ADDR": "8080"}, nil, exitUsage, `HTTP_ADDR: want host:port`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

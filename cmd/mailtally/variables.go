@@ -43,6 +43,10 @@ var foreign = regexp.MustCompile(`_SERVICE_(HOST|PORT)(_|$)|_PORT(_\d+_(TCP|UDP|
 // cheaper than a misspelling that nobody hears of.
 func unknownVariables(environ map[string]string) (unknown []string) {
 	for name := range environ {
+		if strings.HasPrefix(name, byteOrderMark) {
+			unknown = append(unknown, strings.TrimPrefix(name, byteOrderMark)+": its name begins with a byte order mark, which cannot be seen")
+			continue
+		}
 		word, _, hasMore := strings.Cut(name, "_")
 		ours := slices.DeleteFunc(variables(), func(v variable) bool { return !strings.HasPrefix(v.name, word+"_") })
 		if !hasMore || len(ours) == 0 || foreign.MatchString(name) {

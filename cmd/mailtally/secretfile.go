@@ -1,0 +1,78 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// maxSecretFile bounds a file that holds a secret or certificates, in bytes. All of the
+// world's certificate authorities take a quarter of it.
+const maxSecretFile = 1 << 20
+
+// readSecretFile reads a file, without the newline that editors put at its end. It waits
+// for nobody, as one who opens a named pipe does.
+func readSecretFile(path string) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", fmt.Errorf("cannot be opened: %w (it is to hold a file's name)", withoutPath(err))
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", withoutPath(err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("is %s: want a regular file", fileKind(info.Mode()))
+	}
+	content, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	if err != nil {
+		return "", fmt.Errorf("cannot be read: %w", withoutPath(err))
+	}
+	text := strings.TrimSpace(string(content))
+	switch {
+	case len(content) > maxSecretFile:
+		return "", fmt.Errorf("is larger than %d KiB: no secret is", maxSecretFile>>10)
+	case text == "":
+		return "", errors.New("is empty")
+	}
+	return text, checkEncoding(text)
+}
+
+func withoutPath(err error) error {
+	if named, ok := errors.AsType[*fs.PathError](err); ok {
+		return named.Err
+	}
+	return err
+}
+
+func fileKind(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a folder"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a named pipe"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	}
+	return "no file"
+}
+
+const byteOrderMark = "\ufeff"
+
+// checkEncoding finds what editors write and nobody sees.
+func checkEncoding(text string) error {
+	switch {
+	case strings.HasPrefix(text, byteOrderMark):
+		return errors.New("begins with a byte order mark, which cannot be seen: save it as UTF-8 without one")
+	case strings.Contains(text, byteOrderMark):
+		return errors.New("has a byte order mark in it, which cannot be seen: remove it")
+	case strings.HasPrefix(text, "\xff\xfe"), strings.HasPrefix(text, "\xfe\xff"):
+		return errors.New("is in UTF-16: save it as UTF-8 without a byte order mark")
+	}
+	return nil
+}

@@ -62,7 +62,9 @@ func (c *Consumer) decode(fetches kgo.Fetches) *batch {
 	fetches.EachRecord(func(r *kgo.Record) {
 		i := c.newItem(r, travelled, keep)
 		b.held += i.held()
-		b.consumed[i.typ()]++
+		if !i.done { // no control record
+			b.consumed[i.typ()]++
+		}
 		s := b.shares[0]
 		if writers > 1 {
 			s = b.shares[maphash.Bytes(c.seed, r.Key)%uint64(writers)]

@@ -174,6 +174,10 @@ func New(o Options) (*Consumer, error) {
 		kgo.OnPartitionsLost(c.onLost),
 		kgo.AdjustFetchOffsetsFn(c.onFetchOffsets),
 		kgo.MaxConcurrentFetches(fetchBrokers),
+		// Nothing of a transaction that is open or aborted. Control records come too, so
+		// that the group commits past them: otherwise they would be lag for ever.
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.KeepControlRecords(),
 		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.FetchMaxBytes(all),
 		kgo.FetchMaxPartitionBytes(partition),

@@ -19,12 +19,15 @@ type item struct {
 	event            tracking.Event
 	why              *tracking.DropError // nil for an event
 	received         time.Time
-	done             bool // PostgreSQL has committed it, or Kafka acknowledged its dead letter
+	done             bool // PostgreSQL has committed it, or Kafka acknowledged its dead letter; a control record is done from the start
 }
 
 // newItem decodes a record, with travelled as scratch space. Unless keep is set, the
 // record of an event is released: it is several times the size of the event.
 func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool) item {
+	if r.Attrs.IsControl() { // only its offset matters
+		return item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, done: true}
+	}
 	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: len(r.Value)}
 	*travelled = readRecord(r)
 	// If nothing says when the webhook was received, fall back to the record's timestamp.

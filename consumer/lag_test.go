@@ -154,6 +154,11 @@ func TestConsumer_LagWhileKafkaDoesNotTell(t *testing.T) {
 func TestConsumer_LagWhileABrokerDoesNotTell(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, kfake.NumBrokers(3))
+	for p := range int32(partitions) {
+		if err := s.broker.Cluster.MoveTopicPartition(topic, p, p%3); err != nil {
+			t.Fatal(err)
+		}
+	}
 	pool, proxy := s.proxied()
 	m := s.start(&tracking.Store{Pool: pool}, impatient)
 	s.joined(1)

@@ -11,7 +11,7 @@ import (
 // retention removed before the group consumed them. Those are the offsets between the
 // last record polled (or, before the first one, the group's committed offset) and the
 // next record, as far as they are below the partition's oldest record. Gaps above that
-// are compacted records or transaction markers, not losses. So
+// are compacted records or those of aborted transactions, not losses. So
 //
 //   - a group that has never committed loses nothing that was removed before it started,
 //     since it starts at the oldest record. It cannot be told from a group whose

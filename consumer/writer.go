@@ -90,7 +90,9 @@ func (w *writer) work(ctx context.Context, shares []*share) {
 	for _, s := range shares {
 		if s.batch.take(&w.yield) {
 			for i := range s.items {
-				items = append(items, &s.items[i])
+				if !s.items[i].done { // no control record
+					items = append(items, &s.items[i])
+				}
 			}
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // A real Alertmanager with the shipped configuration mutes the consequences of what it
-// reports, and nothing else.
+// reports, and nothing else; above all nothing of another environment.
 func TestAlertsInhibit(t *testing.T) {
 	t.Parallel()
 	addr := runAlertmanager(t, "alertmanager/alertmanager.yml")
@@ -22,7 +22,12 @@ func TestAlertsInhibit(t *testing.T) {
 {"labels": {"alertname": "MailtallyConsumerLagGrowing", "severity": "critical", "group": "other"}},
 {"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "critical", "provider": "resend"}},
 {"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "resend"}},
-{"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "other"}}
+{"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "other"}},
+{"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "resend", "job": "other"}},
+{"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "resend", "environment": "staging"}},
+{"labels": {"alertname": "MailtallyConsumerLagGrowing", "severity": "critical", "group": "mailtally", "namespace": "staging"}},
+{"labels": {"alertname": "MailtallyConsumerGroupEmpty", "severity": "critical", "group": "mailtally", "cluster": "b"}},
+{"labels": {"alertname": "MailtallyConsumerGroupEmpty", "severity": "critical", "group": "mailtally", "job": "consumer"}}
 ]`
 	want := map[string]bool{ // is it muted?
 		"MailtallyKafkaNotAcknowledging critical resend": false,
@@ -33,6 +38,12 @@ func TestAlertsInhibit(t *testing.T) {
 		"MailtallyWebhooksRefused critical resend":       false,
 		"MailtallyWebhooksRefused warning resend":        true,
 		"MailtallyWebhooksRefused warning other":         false,
+
+		"MailtallyWebhooksRefused warning resend job=other":                false,
+		"MailtallyWebhooksRefused warning resend environment=staging":      false,
+		"MailtallyConsumerLagGrowing critical mailtally namespace=staging": false,
+		"MailtallyConsumerGroupEmpty critical mailtally cluster=b":         false,
+		"MailtallyConsumerGroupEmpty critical mailtally job=consumer":      true, // the producers are another job
 	}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+"/api/v2/alerts", strings.NewReader(firing))
 	if err != nil {
@@ -62,7 +73,13 @@ func TestAlertsInhibit(t *testing.T) {
 		}
 		got := make(map[string]bool)
 		for _, a := range alerts {
-			got[a.Labels["alertname"]+" "+a.Labels["severity"]+" "+a.Labels["group"]+a.Labels["provider"]] = len(a.Status.InhibitedBy) > 0
+			name := a.Labels["alertname"] + " " + a.Labels["severity"] + " " + a.Labels["group"] + a.Labels["provider"]
+			for _, label := range []string{"job", "environment", "namespace", "cluster"} {
+				if a.Labels[label] != "" {
+					name += " " + label + "=" + a.Labels[label]
+				}
+			}
+			got[name] = len(a.Status.InhibitedBy) > 0
 		}
 		if !maps.Equal(got, want) {
 			return fmt.Errorf("%v, want %v", got, want)

@@ -35,6 +35,7 @@ type lags struct {
 	topic string
 	desc  *prometheus.Desc
 	age   *prometheus.Desc
+	count *prometheus.Desc
 	added chan struct{} // signalled when partitions were added whose lag is not known
 
 	mu sync.Mutex
@@ -66,6 +67,9 @@ func newLags(topic string) lags {
 		age: prometheus.NewDesc("mailtally_consumer_lag_seconds",
 			"Age of the oldest record of a partition that the group has not committed yet; 0 if none waits. Shown together with mailtally_consumer_lag.",
 			[]string{"topic", "partition"}, nil),
+		count: prometheus.NewDesc("mailtally_partitions_owned",
+			"Partitions that this member owns. Over the group, as many as the topic has; 0 for a member without a share, or outside of its group.",
+			nil, nil),
 		added: make(chan struct{}, 1),
 		of:    make(map[int32]lag),
 	}
@@ -75,12 +79,14 @@ func newLags(topic string) lags {
 func (l *lags) Describe(to chan<- *prometheus.Desc) {
 	to <- l.desc
 	to <- l.age
+	to <- l.count
 }
 
 // Collect implements [prometheus.Collector].
 func (l *lags) Collect(to chan<- prometheus.Metric) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	to <- prometheus.MustNewConstMetric(l.count, prometheus.GaugeValue, float64(len(l.of)))
 	for p, lag := range l.of {
 		if time.Since(lag.at) < lagFresh {
 			partition := strconv.Itoa(int(p))

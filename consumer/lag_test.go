@@ -121,11 +121,19 @@ func TestConsumer_LagMovesWithThePartition(t *testing.T) {
 		maps.Copy(both, other)
 		return len(one) > 0 && len(other) > 0 && len(one)+len(other) == partitions && maps.Equal(both, want)
 	})
+	for m, lags := range map[*member]int{first: len(lags(t, first)), second: len(lags(t, second))} {
+		if n := sum(t, "mailtally_partitions_owned", m); n != lags {
+			t.Errorf("a member shows the lag of %d partitions, and owns %d", lags, n)
+		}
+	}
 	first.stop()
-	if n := len(lags(t, first)); n != 0 {
-		t.Errorf("a member that has left shows %d lags", n)
+	if n, owned := len(lags(t, first)), sum(t, "mailtally_partitions_owned", first); n != 0 || owned != 0 {
+		t.Errorf("a member that has left shows %d lags and owns %d partitions", n, owned)
 	}
 	s.until("the second member to show all", func() bool { return maps.Equal(lags(t, second), want) })
+	if n := sum(t, "mailtally_partitions_owned", second); n != partitions {
+		t.Errorf("the second member owns %d partitions, want %d", n, partitions)
+	}
 	proxy.Away(false)
 	second.stop()
 }

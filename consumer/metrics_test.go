@@ -81,6 +81,7 @@ func TestMetrics_ExistFromTheStart(t *testing.T) {
 		"mailtally_event_delay_seconds":    1,
 		"mailtally_consumer_lag":           0, // it owns nothing
 		"mailtally_consumer_lag_seconds":   0,
+		"mailtally_partitions_owned":       1,
 	}
 	for _, family := range families {
 		if got := len(family.GetMetric()); got != want[family.GetName()] {

@@ -32,6 +32,7 @@ var contract = map[string]map[string]string{
 		"mailtally_apply_batch_events":     "HISTOGRAM",
 		"mailtally_apply_retries_total":    "COUNTER reason",
 		"mailtally_event_delay_seconds":    "HISTOGRAM",
+		"mailtally_partitions_owned":       "GAUGE",
 	},
 }
 

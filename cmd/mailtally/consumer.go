@@ -43,7 +43,7 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 		}
 		roles := life.group("consumer", roleStopTimeout)
 		roles.serve("admin", admin, adminHandler(reg, check{"kafka", member.Ready}, databaseCheck(pool)), adminDrain)
-		roles.runMembers(pool, member)
+		roles.runMembers(pool, reg, member)
 		return nil
 	})
 	if err == nil {
@@ -65,9 +65,11 @@ func newMember(c config, pool *pgxpool.Pool, reg prometheus.Registerer, log *slo
 	})
 }
 
-// runMembers runs members of the group, and creates the history's partitions as months
-// come.
-func (l *lifecycle) runMembers(pool *pgxpool.Pool, members ...*consumer.Consumer) {
+// runMembers runs members of the group, creates the history's partitions as months come,
+// and measures what holds back vacuum.
+func (l *lifecycle) runMembers(pool *pgxpool.Pool, reg prometheus.Registerer, members ...*consumer.Consumer) {
+	vacuum := newVacuumWatch(reg)
+	l.run("vacuum", func(ctx context.Context) error { vacuum.run(ctx, pool, vacuumInterval, l.log); return nil })
 	l.run("partitions", func(ctx context.Context) error { keepPartitions(ctx, pool, l.log); return nil })
 	l.run("members", func(ctx context.Context) error {
 		var running sync.WaitGroup

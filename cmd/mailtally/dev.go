@@ -144,7 +144,7 @@ func startRoles(life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.R
 	}
 	checks = append(checks, check{"producer", gateway.Ready})
 	life.serve("admin", admin, adminHandler(reg, checks...), adminDrain)
-	life.runMembers(pool, members...)
+	life.runMembers(pool, reg, members...)
 	life.serve("webhooks", public, gateway.Handler(), devDrain)
 	return nil
 }

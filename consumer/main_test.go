@@ -54,7 +54,8 @@ type system struct {
 	broker *localkafka.Broker
 	client *kgo.Client
 	admin  *kadm.Client
-	pool   *pgxpool.Pool
+	pool   *pgxpool.Pool // with a consumer's rights
+	owner  *pgxpool.Pool // of the schema
 }
 
 func newSystem(t *testing.T, more ...kfake.Opt) *system {
@@ -78,14 +79,18 @@ func newSystem(t *testing.T, more ...kfake.Opt) *system {
 			t.Fatal(err)
 		}
 	}
-	s.pool = s.connect(testpg.New(t, "mailtally", func(ctx context.Context, url string) error {
+	owner := testpg.New(t, "mailtally", func(ctx context.Context, url string) error {
 		pool, err := pgxpool.New(ctx, url)
 		if err != nil {
 			return err
 		}
 		defer pool.Close()
-		return tracking.Migrate(ctx, pool)
-	}))
+		if err := tracking.Migrate(ctx, pool); err != nil {
+			return err
+		}
+		return testpg.Grant(ctx, url)
+	})
+	s.owner, s.pool = s.connect(owner), s.connect(testpg.As(testpg.Consumer, owner))
 	return s
 }
 
@@ -349,7 +354,7 @@ func label(series *dto.Metric, name string) string {
 // number runs a query for a single number.
 func (s *system) number(sql string, args ...any) (n int) {
 	s.t.Helper()
-	if err := s.pool.QueryRow(s.ctx, sql, args...).Scan(&n); err != nil {
+	if err := s.owner.QueryRow(s.ctx, sql, args...).Scan(&n); err != nil {
 		s.t.Fatal(err)
 	}
 	return n

@@ -179,7 +179,7 @@ func TestMetrics_EveryScrapeAddsUp(t *testing.T) {
 func TestMetrics_ByTypeAndReason(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	if _, err := s.pool.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_poison CHECK (link NOT LIKE '%poison%')"); err != nil {
+	if _, err := s.owner.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_poison CHECK (link NOT LIKE '%poison%')"); err != nil {
 		t.Fatal(err)
 	}
 	email := uuid.New()

@@ -126,7 +126,7 @@ func TestConsumer_StopWhileDatabaseAway(t *testing.T) {
 func TestI4_PoisonIsIsolated(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	if _, err := s.pool.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_poison CHECK (link NOT LIKE '%poison%')"); err != nil {
+	if _, err := s.owner.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_poison CHECK (link NOT LIKE '%poison%')"); err != nil {
 		t.Fatal(err)
 	}
 	var records []*kgo.Record
@@ -167,7 +167,7 @@ func TestI4_PoisonIsIsolated(t *testing.T) {
 func TestI4_LonePoisonIsIsolated(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	if _, err := s.pool.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_clicks CHECK (type <> 'clicked')"); err != nil {
+	if _, err := s.owner.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_clicks CHECK (type <> 'clicked')"); err != nil {
 		t.Fatal(err)
 	}
 	m := s.start(&tracking.Store{Pool: s.pool})
@@ -190,7 +190,7 @@ func TestI4_LonePoisonIsIsolated(t *testing.T) {
 func TestConsumer_MakesProgressOnHardBatches(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	if _, err := s.pool.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_clicks CHECK (type <> 'clicked')"); err != nil {
+	if _, err := s.owner.Exec(s.ctx, "ALTER TABLE mailtally.email_event ADD CONSTRAINT no_clicks CHECK (type <> 'clicked')"); err != nil {
 		t.Fatal(err)
 	}
 	email := uuid.New()

@@ -36,7 +36,7 @@ func eventsOf(email uuid.UUID, typ tracking.Type, from, to int) []tracking.Event
 func TestI1_RedeliveredEventsCountOnce(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	email := uuid.New()
 	events := append(eventsOf(email, tracking.Opened, 0, 3), eventsOf(email, tracking.Clicked, 3, 5)...)
 
@@ -59,7 +59,7 @@ func TestI1_RedeliveredEventsCountOnce(t *testing.T) {
 func TestI1_IdentityIsEmailAndEvent(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	events := []tracking.Event{event(uuid.New(), tracking.Opened, 0), event(uuid.New(), tracking.Opened, 0)}
 	if r := apply(t.Context(), t, store, events...); r.Applied.Sum() != 2 {
 		t.Errorf("%d applied, want both", r.Applied.Sum())
@@ -70,7 +70,7 @@ func TestI1_IdentityIsEmailAndEvent(t *testing.T) {
 func TestI2_OrderDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	forwards, backwards := uuid.New(), uuid.New()
 	var all []tracking.Event
 	for n := range 10 {
@@ -93,7 +93,7 @@ func TestI2_OrderDoesNotMatter(t *testing.T) {
 func TestI2_FirstOpenIsTheEarliest(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	email := uuid.New()
 	for _, n := range []int{5, 9, 1, 7} {
 		apply(t.Context(), t, store, event(email, tracking.Opened, n))
@@ -123,7 +123,7 @@ func TestI3_OneFirstOpenOverConcurrentWriters(t *testing.T) {
 	var running sync.WaitGroup
 	for w := range writers {
 		running.Go(func() {
-			store := &tracking.Store{Pool: pool, SeenLimit: 3}
+			store := &tracking.Store{Pool: asConsumer(t, pool), SeenLimit: 3}
 			for round := range 3 {
 				var events []tracking.Event
 				for _, id := range ids {
@@ -152,7 +152,7 @@ func TestI3_OneFirstOpenOverConcurrentWriters(t *testing.T) {
 func TestI7_NoApplicationLocks(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	email := uuid.New()
 	apply(t.Context(), t, store, event(email, tracking.Sent, 0))
 
@@ -219,7 +219,7 @@ func TestEmailHistory_LinkClicks(t *testing.T) {
 	late.IP, late.UserAgent = netip.MustParseAddr("2001:db8::1"), "Mozilla/5.0 \"quoted\""
 	early := event(email, tracking.Clicked, 1)
 	early.OccurredAt = early.OccurredAt.Add(163456 * time.Microsecond)
-	apply(t.Context(), t, &tracking.Store{Pool: pool}, late, early)
+	apply(t.Context(), t, &tracking.Store{Pool: asConsumer(t, pool)}, late, early)
 
 	conn, err := pool.Acquire(t.Context())
 	if err != nil {

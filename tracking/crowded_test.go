@@ -14,7 +14,7 @@ import (
 func TestI1_CrowdedEmailCountsOnce(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	email, quiet := uuid.New(), uuid.New()
 	limit := tracking.DefaultSeenLimit
 
@@ -52,7 +52,7 @@ func TestI1_CrowdedEmailCountsOnce(t *testing.T) {
 func TestI1_HashesMoveUnderAWaitingWriter(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	email := uuid.New()
 	events := eventsOf(email, tracking.Opened, 0, 3)
 	apply(t.Context(), t, store, events...)
@@ -95,7 +95,7 @@ func TestI1_HashesMoveUnderAWaitingWriter(t *testing.T) {
 func TestI1_RestoredOnAnotherServer(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool, SeenLimit: 3}
+	store := &tracking.Store{Pool: asConsumer(t, pool), SeenLimit: 3}
 	events := eventsOf(uuid.New(), tracking.Opened, 0, 10)
 	apply(t.Context(), t, store, events[:5]...)
 	if _, err := pool.Exec(t.Context(), "UPDATE mailtally.email SET moved_by = '9000000000000000000'"); err != nil {
@@ -117,7 +117,7 @@ func TestI1_RestoredOnAnotherServer(t *testing.T) {
 func TestI8_RowSizeIsBounded(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	email := uuid.New()
 	measure := func() (bytes, remembered int) {
 		t.Helper()
@@ -142,7 +142,7 @@ func TestI8_RowSizeIsBounded(t *testing.T) {
 func TestI8_HistoryCanBeDropped(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool, SeenLimit: 3}
+	store := &tracking.Store{Pool: asConsumer(t, pool), SeenLimit: 3}
 	quiet, crowded := uuid.New(), uuid.New()
 	events := append(eventsOf(quiet, tracking.Clicked, 0, 2), eventsOf(crowded, tracking.Clicked, 0, 9)...)
 	apply(t.Context(), t, store, events...)

@@ -47,7 +47,7 @@ func TestI3_LostCommitAnswer(t *testing.T) {
 			proxy := faults.NewProxy(t, direct.Config().ConnConfig.Host+fmt.Sprintf(":%d", direct.Config().ConnConfig.Port))
 			var cut atomic.Int32
 			test.arm(proxy, &cut)
-			store := &tracking.Store{Pool: connect(t, through(t, direct, proxy))}
+			store := &tracking.Store{Pool: connect(t, through(t, asConsumer(t, direct), proxy))}
 			email := uuid.New()
 
 			r, err := store.Apply(t.Context(), []tracking.Event{event(email, tracking.Opened, 0)})
@@ -98,7 +98,7 @@ func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
 			})
 			email := uuid.New()
 			zombie := make(chan error, 1)
-			store := &tracking.Store{Pool: connect(t, through(t, direct, proxy))}
+			store := &tracking.Store{Pool: connect(t, through(t, asConsumer(t, direct), proxy))}
 			// More history than is sent with the statement.
 			events := eventsOf(email, tracking.Clicked, 0, 5000)
 			go func() {
@@ -109,7 +109,7 @@ func TestApply_CutOffWriterFreesItsRows(t *testing.T) {
 
 			patience, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
-			other := &tracking.Store{Pool: direct}
+			other := &tracking.Store{Pool: asConsumer(t, direct)}
 			if forwarded {
 				waitFor(t, direct, "the writer to stand in COPY",
 					"SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'active' AND wait_event = 'ClientRead' AND datname = current_database()")
@@ -190,7 +190,7 @@ func through(t testing.TB, pool *pgxpool.Pool, proxy *faults.Proxy) string {
 func TestApply_ErrorsAreClassified(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	poison := event(uuid.New(), tracking.Clicked, 0)
 	poison.Link = "https://example.com/poison"
 
@@ -229,7 +229,7 @@ func TestApply_ErrorsAreClassified(t *testing.T) {
 func TestErrorsQuoteNoRow(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: pool}
+	store := &tracking.Store{Pool: asConsumer(t, pool)}
 	exec := func(sql string) {
 		t.Helper()
 		if _, err := pool.Exec(t.Context(), sql); err != nil {

@@ -49,7 +49,7 @@ func TestApply_CrowdedRowIsDeleted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool := newPool(t)
-			store := &tracking.Store{Pool: pool}
+			store := &tracking.Store{Pool: asConsumer(t, pool)}
 			crowded, others := uuid.New(), eventsOf(uuid.New(), tracking.Opened, 0, 50)
 			events := eventsOf(crowded, tracking.Opened, 0, 400)
 			apply(t.Context(), t, store, events[:130]...)
@@ -95,7 +95,7 @@ func TestApply_RowsKeptOutByATrigger(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pool := newPool(t)
-			store := &tracking.Store{Pool: pool}
+			store := &tracking.Store{Pool: asConsumer(t, pool)}
 			if len(test.before) > 0 {
 				apply(t.Context(), t, store, test.before...)
 			}
@@ -127,7 +127,7 @@ func TestApply_RowsChangedByATrigger(t *testing.T) {
 			pool := newPool(t)
 			exec(t, pool, "CREATE FUNCTION mailtally.change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "+change+" RETURN NEW; END $$",
 				"CREATE TRIGGER change BEFORE INSERT ON mailtally.email FOR EACH ROW EXECUTE FUNCTION mailtally.change()")
-			r, err := (&tracking.Store{Pool: pool}).Apply(t.Context(), []tracking.Event{event(uuid.New(), tracking.Opened, 0)})
+			r, err := (&tracking.Store{Pool: asConsumer(t, pool)}).Apply(t.Context(), []tracking.Event{event(uuid.New(), tracking.Opened, 0)})
 			if err == nil || !strings.Contains(err.Error(), "trigger") {
 				t.Errorf("result %+v, error %v; want one that names a trigger", r, err)
 			}

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testpg.Run(m)) }
 
-// newPool gives the test a database of its own with the schema in it.
+// newPool gives the test a database of its own with the schema in it, as its owner.
 func newPool(t testing.TB) *pgxpool.Pool {
 	t.Helper()
 	return connect(t, testpg.New(t, "mailtally", func(ctx context.Context, url string) error {
@@ -22,8 +22,17 @@ func newPool(t testing.TB) *pgxpool.Pool {
 			return err
 		}
 		defer pool.Close()
-		return tracking.Migrate(ctx, pool)
+		if err := tracking.Migrate(ctx, pool); err != nil {
+			return err
+		}
+		return testpg.Grant(ctx, url)
 	}))
+}
+
+// asConsumer connects to a database of newPool with a consumer's rights and no others.
+func asConsumer(t testing.TB, owner *pgxpool.Pool) *pgxpool.Pool {
+	t.Helper()
+	return connect(t, testpg.As(testpg.Consumer, owner.Config().ConnString()))
 }
 
 func connect(t testing.TB, url string) *pgxpool.Pool {

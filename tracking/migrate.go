@@ -64,7 +64,8 @@ func SchemaVersion(ctx context.Context, pool *pgxpool.Pool) (version int64, err 
 }
 
 // Ready returns nil while the database answers and has the schema that this program
-// needs, or a newer one.
+// needs, or a newer one, with no row level security on its tables that applies to the
+// pool's role: [Store.Apply] would be refused.
 func Ready(ctx context.Context, pool *pgxpool.Pool) error {
 	version, err := SchemaVersion(ctx, pool)
 	switch {
@@ -74,6 +75,22 @@ func Ready(ctx context.Context, pool *pgxpool.Pool) error {
 		return err
 	case version < neededVersion():
 		return fmt.Errorf("the schema has version %d, this program needs %d (mailtally migrate upgrades it)", version, neededVersion())
+	}
+	return noRowLevelSecurity(ctx, pool)
+}
+
+func noRowLevelSecurity(ctx context.Context, pool *pgxpool.Pool) error {
+	var tables, role string
+	err := pool.QueryRow(ctx, `
+		SELECT coalesce(string_agg(table_name, ', '), ''), current_user
+		  FROM unnest('{mailtally.email,mailtally.email_event_seen,mailtally.email_event}'::text[]) AS table_name
+		 WHERE row_security_active(table_name)`, pgx.QueryExecModeExec).Scan(&tables, &role)
+	switch {
+	case err != nil:
+		return fmt.Errorf("tracking: look for row level security: %w", err)
+	case tables != "":
+		return fmt.Errorf("row level security is on for %s and applies to role %s: events whose rows are hidden would count twice, so none is written. "+
+			"ALTER TABLE … DISABLE ROW LEVEL SECURITY, or ALTER ROLE %s BYPASSRLS", tables, role, role)
 	}
 	return nil
 }

@@ -90,6 +90,28 @@ func TestMigrate_NewerSchema(t *testing.T) {
 	}
 }
 
+// A member is not ready where row level security could hide rows from it, and says which
+// table it is on.
+func TestReady_RowLevelSecurity(t *testing.T) {
+	t.Parallel()
+	pool := newPool(t)
+	member := asConsumer(t, pool)
+	if err := tracking.Ready(t.Context(), member); err != nil {
+		t.Error(err)
+	}
+	for _, table := range []string{"email", "email_event_seen", "email_event"} {
+		exec(t, pool, "ALTER TABLE mailtally."+table+" ENABLE ROW LEVEL SECURITY")
+		err := tracking.Ready(t.Context(), member)
+		if err == nil || !strings.Contains(err.Error(), "row level security is on for mailtally."+table+" and applies to role test_mailtally_consumer") {
+			t.Errorf("with row level security on %s: %v", table, err)
+		}
+		if err := tracking.Ready(t.Context(), pool); err != nil { // it does not apply to the owner
+			t.Error(err)
+		}
+		exec(t, pool, "ALTER TABLE mailtally."+table+" DISABLE ROW LEVEL SECURITY")
+	}
+}
+
 // A member is not ready on an older program's schema, on which it could apply nothing.
 func TestReady(t *testing.T) {
 	t.Parallel()

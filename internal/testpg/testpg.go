@@ -50,6 +50,7 @@ type server struct {
 	err       error // why it did not start, so that the next test does not try again
 	templates map[string]*template
 	databases int
+	granting  sync.Mutex // roles belong to the whole server
 }
 
 // Run runs the tests of a package, then stops their server, and fails if a

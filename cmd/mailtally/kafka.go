@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,11 +31,7 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 		options = append(options, kgo.WithHooks(kprom.NewMetrics("mailtally_kafka", kprom.Registerer(reg))))
 	}
 	if c.KafkaTLS {
-		config, errs := tlsConfig(c)
-		if len(errs) > 0 {
-			return nil, errors.Join(errs...)
-		}
-		options = append(options, kgo.DialTLSConfig(config))
+		options = append(options, kgo.Dialer(tlsDialer(c)))
 	}
 	mechanism, err := saslMechanism(c)
 	if err != nil {
@@ -44,6 +42,21 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 	}
 	return options, nil
 }
+
+// tlsDialer dials with what the files of KAFKA_TLS_… hold at that moment.
+func tlsDialer(c config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		config, errs := tlsConfig(c)
+		if len(errs) > 0 {
+			return nil, notDialed(errors.Join(errs...))
+		}
+		dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: kafkaDialTimeout}, Config: config}
+		return dialer.DialContext(ctx, network, addr)
+	}
+}
+
+// notDialed makes of err one that the Kafka client tries again, as any dial that failed.
+func notDialed(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
 
 // tlsConfig reads the files of KAFKA_TLS_…, and reports all problems with them.
 func tlsConfig(c config) (*tls.Config, []error) {
@@ -79,17 +92,31 @@ func tlsConfig(c config) (*tls.Config, []error) {
 	return config, errs
 }
 
+// saslMechanism authenticates each connection with the password of that moment.
 func saslMechanism(c config) (sasl.Mechanism, error) {
-	user, password := c.KafkaSASLUsername, c.KafkaSASLPassword
+	password := func() (string, error) {
+		now, err := secret(c.KafkaSASLPassword, "KAFKA_SASL_PASSWORD", c.KafkaSASLPasswordFile)
+		if err != nil {
+			return "", notDialed(err)
+		}
+		return now, nil
+	}
+	challenged := func(context.Context) (scram.Auth, error) {
+		now, err := password()
+		return scram.Auth{User: c.KafkaSASLUsername, Pass: now}, err
+	}
 	switch c.KafkaSASLMechanism {
 	case "":
 		return nil, nil
 	case "PLAIN":
-		return plain.Auth{User: user, Pass: password}.AsMechanism(), nil
+		return plain.Plain(func(context.Context) (plain.Auth, error) {
+			now, err := password()
+			return plain.Auth{User: c.KafkaSASLUsername, Pass: now}, err
+		}), nil
 	case "SCRAM-SHA-256":
-		return scram.Auth{User: user, Pass: password}.AsSha256Mechanism(), nil
+		return scram.Sha256(challenged), nil
 	case "SCRAM-SHA-512":
-		return scram.Auth{User: user, Pass: password}.AsSha512Mechanism(), nil
+		return scram.Sha512(challenged), nil
 	}
 	return nil, errors.New("want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
 }

@@ -24,7 +24,7 @@ func runMigrate(ctx context.Context, i *invocation) error {
 		return err
 	}
 	defer flush()
-	pool, err := openPool(ctx, c.DatabaseURL, 0, nil)
+	pool, err := openPool(ctx, c, 0, nil)
 	if err != nil {
 		return err
 	}

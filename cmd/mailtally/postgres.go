@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/IBM/pgxpoolprometheus"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,12 +19,26 @@ import (
 // openPool makes the pool, which connects on first use. It has room for that many
 // writers and for all other queries, unless the URL limits the connections: then they
 // take turns. reg may be nil.
-func openPool(ctx context.Context, url string, writers int, reg prometheus.Registerer) (*pgxpool.Pool, error) {
-	config, err := poolConfig(url)
+func openPool(ctx context.Context, c config, writers int, reg prometheus.Registerer) (*pgxpool.Pool, error) {
+	config, err := poolConfig(c.DatabaseURL)
 	if err != nil {
 		return nil, err
 	}
-	if said, err := pgconn.ParseConfig(strings.TrimSpace(url)); err == nil && said.RuntimeParams["pool_max_conns"] == "" {
+	// What DATABASE_URL_FILE and the files that the URL names (sslcert, sslrootcert,
+	// passfile …) hold at that moment.
+	config.BeforeConnect = func(_ context.Context, connection *pgx.ConnConfig) error {
+		url, err := secret(c.DatabaseURL, "DATABASE_URL", c.DatabaseURLFile)
+		if err != nil {
+			return err
+		}
+		now, err := poolConfig(url)
+		if err != nil {
+			return fmt.Errorf("DATABASE_URL: %w", err)
+		}
+		*connection = *now.ConnConfig
+		return nil
+	}
+	if said, err := pgconn.ParseConfig(strings.TrimSpace(c.DatabaseURL)); err == nil && said.RuntimeParams["pool_max_conns"] == "" {
 		config.MaxConns = max(config.MaxConns, int32(writers)+2)
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -42,7 +57,7 @@ const poolCloseTimeout = time.Second
 
 // openPool opens the pool for so many members; it is closed at the end.
 func (l *lifecycle) openPool(ctx context.Context, c config, members int, reg prometheus.Registerer) (*pgxpool.Pool, error) {
-	pool, err := openPool(ctx, c.DatabaseURL, members*c.ConsumerWriters, reg)
+	pool, err := openPool(ctx, c, members*c.ConsumerWriters, reg)
 	if err == nil {
 		l.onEnd("database connections", poolCloseTimeout, func() error { pool.Close(); return nil })
 	}

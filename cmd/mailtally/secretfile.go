@@ -14,6 +14,20 @@ import (
 // world's certificate authorities take a quarter of it.
 const maxSecretFile = 1 << 20
 
+// secret is the value of a variable, or what the file now holds that the variable NAME_FILE
+// names. It is read anew for each connection, so that a secret may change without a restart.
+// Errors quote neither: somebody may have put the secret itself into NAME_FILE.
+func secret(value, name, file string) (string, error) {
+	if file == "" {
+		return value, nil
+	}
+	content, err := readSecretFile(file)
+	if err != nil {
+		return "", fmt.Errorf("%s_FILE: %w", name, err)
+	}
+	return content, nil
+}
+
 // readSecretFile reads a file, without the newline that editors put at its end. It waits
 // for nobody, as one who opens a named pipe does.
 func readSecretFile(path string) (string, error) {

@@ -164,6 +164,7 @@ func TestUnreadableGoesToDeadLetters(t *testing.T) {
 		{"data of another type", `{` + sent + `,"data":["` + emailID + `"]}`, tracking.NoEmailID, ""},
 		{"no email id", `{` + sent + `,"data":{}}`, tracking.NoEmailID, ""},
 		{"bad email id", `{` + sent + `,"data":{"email_id":"PrivateID"}}`, tracking.BadEmailID, "PrivateID"},
+		{"email id in braces", `{` + sent + `,"data":{"email_id":"{` + emailID + `}"}}`, tracking.BadEmailID, "{" + emailID + "}"},
 		{"empty email id", `{` + sent + `,"data":{"email_id":""}}`, tracking.BadEmailID, ""},
 	}
 	now := time.Unix(1_800_000_000, 0)

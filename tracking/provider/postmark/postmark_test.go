@@ -169,6 +169,8 @@ func TestDecode_EventIDs(t *testing.T) {
 	for _, test := range []struct{ body, typ, at string }{
 		{open("Open", "Delivery", "ReceivedAt", "DeliveredAt"), "Delivery", "2025-04-05T16:33:54.9070259Z"},
 		{open("Open", "SpamComplaint", "ReceivedAt", "BouncedAt"), "SpamComplaint", "2025-04-05T16:33:54.9070259Z"},
+		{open("Open", "Delivery", `"UserAgent"`, `"DeliveredAt":"2025-04-05T16:33:54Z","UserAgent"`), "Delivery", "2025-04-05T16:33:54Z"},
+		{open("Open", "SpamComplaint", `"UserAgent"`, `"BouncedAt":"2025-04-05T16:33:54Z","UserAgent"`), "SpamComplaint", "2025-04-05T16:33:54Z"},
 		{open("ReceivedAt", "DeliveredAt"), "Open", "2025-04-05T16:33:54.9070259Z"},
 		{open(`"2025-04-05T16:33:54.9070259Z"`, "1743870834"), "Open", "1743870834"},
 		{open(`"2025-04-05T16:33:54.9070259Z"`, `"","BouncedAt":"2025-04-05T16:33:54Z"`), "Open", "2025-04-05T16:33:54Z"},

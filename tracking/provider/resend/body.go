@@ -76,8 +76,8 @@ func (Provider) Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event
 		e.Reason = tracking.Clean(data.suppressed.typ, tracking.MaxReason)
 		e.Message = tracking.Clean(data.suppressed.message, tracking.MaxMessage)
 	}
-	// The email's own time is too early for most events, and better than no event.
-	if err := provider.SetOccurredAt(&e, receivedAt, own, b.createdAt, data.createdAt); err != nil {
+	// data.created_at is the email's, and would move a first open ahead of all others.
+	if err := provider.SetOccurredAt(&e, receivedAt, own, b.createdAt); err != nil {
 		return tracking.Event{}, err
 	}
 	return e, nil
@@ -103,12 +103,12 @@ func bounceReason(t trouble) []byte {
 // body holds the fields of a body that are used, unescaped but not yet interpreted. A
 // missing field is nil.
 type body struct {
-	typ, createdAt []byte // the event's
+	typ, createdAt []byte
 	data           data
 }
 
 type data struct {
-	emailID, createdAt []byte // the email's
+	emailID []byte
 
 	open, click                touch
 	bounce, failed, suppressed trouble
@@ -158,8 +158,6 @@ func (r *data) read(d *jx.Decoder, name []byte) error {
 	switch string(name) {
 	case "email_id":
 		return provider.Text(d, &r.emailID)
-	case "created_at":
-		return provider.Literal(d, &r.createdAt)
 	case "open":
 		return provider.Members(d, &r.open, r.open.read)
 	case "click":

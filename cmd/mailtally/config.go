@@ -29,6 +29,7 @@ type config struct {
 	KafkaGroup             string   `env:"KAFKA_GROUP" envDefault:"mailtally" for:"consumer" help:"the consumer group"`
 	KafkaPartitions        int32    `env:"KAFKA_PARTITIONS" envDefault:"12" for:"migrate" help:"partitions of the topic that migrate creates"`
 	KafkaReplicationFactor int16    `env:"KAFKA_REPLICATION_FACTOR" for:"migrate" help:"replicas of the topics that migrate creates; the broker's default if not set"`
+	KafkaCompression       string   `env:"KAFKA_COMPRESSION" envDefault:"snappy" for:"producer consumer" help:"how records are compressed: none, gzip, snappy, lz4 or zstd"`
 
 	KafkaTLS         bool   `env:"KAFKA_TLS" envDefault:"false" for:"producer consumer migrate" help:"true to connect with TLS"`
 	KafkaTLSCAFile   string `env:"KAFKA_TLS_CA_FILE" for:"producer consumer migrate" help:"PEM; the system's certificate authorities if not set"`
@@ -146,6 +147,9 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	}
 	if c.ConsumerWriters < 1 || c.ConsumerWriters > maxWriters {
 		problem("CONSUMER_WRITERS", "%d: want 1 to %d: each has a connection of its own", c.ConsumerWriters, maxWriters)
+	}
+	if _, known := compressions()[c.KafkaCompression]; !known {
+		problem("KAFKA_COMPRESSION", "want none, gzip, snappy, lz4 or zstd")
 	}
 	if !c.KafkaTLS {
 		for variable, file := range map[string]string{"KAFKA_TLS_CA_FILE": c.KafkaTLSCAFile, "KAFKA_TLS_CERT_FILE": c.KafkaTLSCertFile, "KAFKA_TLS_KEY_FILE": c.KafkaTLSKeyFile} {

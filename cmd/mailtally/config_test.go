@@ -31,7 +31,7 @@ func TestConfig_Defaults(t *testing.T) {
 	c.endpoints = nil
 	want := config{
 		KafkaBrokers: []string{"localhost:9092"}, KafkaTopic: "email-events", KafkaDeadLetterTopic: "email-events.dead-letter",
-		KafkaGroup: "mailtally", KafkaPartitions: 12, ConsumerMaxBatch: 10_000, ConsumerWriters: 4, MigrateTimeout: time.Minute,
+		KafkaGroup: "mailtally", KafkaCompression: "snappy", KafkaPartitions: 12, ConsumerMaxBatch: 10_000, ConsumerWriters: 4, MigrateTimeout: time.Minute,
 		DatabaseURL: "postgres://user:hunter2@db/mailtally", HTTPAddr: ":8080", AdminAddr: ":8081",
 		ResendWebhookSecrets: testSecret, LogLevel: slog.LevelInfo, LogFormat: "json", brokersDefaulted: true,
 	}

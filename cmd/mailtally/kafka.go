@@ -30,6 +30,9 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 	if reg != nil {
 		options = append(options, kgo.WithHooks(kprom.NewMetrics("mailtally_kafka", kprom.Registerer(reg))))
 	}
+	if codec, chosen := compressions()[c.KafkaCompression]; chosen {
+		options = append(options, kgo.ProducerBatchCompression(codec))
+	}
 	if c.KafkaTLS {
 		options = append(options, kgo.Dialer(tlsDialer(c)))
 	}
@@ -41,6 +44,13 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 		options = append(options, kgo.SASL(mechanism))
 	}
 	return options, nil
+}
+
+// compressions are the values of KAFKA_COMPRESSION.
+func compressions() map[string]kgo.CompressionCodec {
+	return map[string]kgo.CompressionCodec{
+		"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+	}
 }
 
 // tlsDialer dials with what the files of KAFKA_TLS_… hold at that moment.

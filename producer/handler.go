@@ -46,7 +46,7 @@ type gate struct {
 //
 //	200  all its events are on all in-sync replicas. Those that cannot be read are in
 //	     the dead-letter topic, since the same events sent again would not be readable
-//	     either. Events of types that are not tracked are left out; there may be no
+//	     either; so are those that their topic does not take for their size. Events of types that are not tracked are left out; there may be no
 //	     events at all
 //	401  nothing proves that the provider sent it, or sent it just now
 //	408  its body did not arrive in time, or was cut off to make room for others
@@ -61,7 +61,7 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request) {
 	defer room.giveBack()
 	c, refused := g.receive(w, r, &room)
 	if refused == nil && len(c.records) > 0 {
-		if err := g.publish(c.records); err != nil {
+		if err := g.store(c); err != nil {
 			refused = sendAgain(err)
 		}
 	}

@@ -89,6 +89,7 @@ func newGateway(t testing.TB, o gatewayOptions) *gateway {
 			kgo.MetadataMinAge(50 * time.Millisecond),
 			kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 		},
+		Alone:           []kgo.Opt{kgo.SeedBrokers(o.seed), kgo.MetadataMinAge(50 * time.Millisecond)},
 		Topic:           topic,
 		DeadLetterTopic: deadLetterTopic,
 		Endpoints:       append([]provider.Endpoint{endpoint(t, o.secrets...)}, o.others...),

@@ -3,7 +3,6 @@ package producer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"net/http"
 	"slices"
@@ -12,6 +11,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/mailtally/mailtally/tracking"
 	"github.com/mailtally/mailtally/tracking/provider"
@@ -153,8 +155,8 @@ func TestManyEventsAreAcknowledgedTogether(t *testing.T) {
 	}
 	g.wantRecords(3, 1)
 
-	tooLong := strings.Repeat("x", 1<<20-100) // more than Kafka accepts in a record
-	if a := g.postBatch(fmt.Sprintf(`["proof","opened 1","opened %s"]`, tooLong)); a.status != http.StatusServiceUnavailable {
+	g.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: deadLetterTopic, Err: kerr.TopicAuthorizationFailed})
+	if a := g.postBatch(`["proof","opened 1",5]`); a.status != http.StatusServiceUnavailable {
 		t.Errorf("answered %d though one was not stored", a.status)
 	}
 	g.wantCountsOf("batches", map[result]int{accepted: 3, malformed: 1, unavailable: 2})

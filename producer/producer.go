@@ -19,7 +19,10 @@ import (
 // Options configure a [Producer]. All but PublishTimeout are required.
 type Options struct {
 	// Kafka says how to reach the brokers: seeds, TLS, SASL.
-	Kafka                  []kgo.Opt
+	Kafka []kgo.Opt
+	// Alone says the same for a second client, which seldom writes: see publishAlone. A
+	// hook that serves one client only, as metrics do, is in one of them.
+	Alone                  []kgo.Opt
 	Topic, DeadLetterTopic string
 	// Endpoints are the providers' endpoints to serve: at least one, and at most one per
 	// provider.
@@ -36,6 +39,10 @@ type Options struct {
 const (
 	defaultPublishTimeout = 8 * time.Second
 
+	// maxAlone limits a record that is written alone, in bytes: what migrate gives the
+	// dead-letter topic as its max.message.bytes.
+	maxAlone = 2 << 20
+
 	// maxHeld limits the bytes of webhooks that wait for Kafka, and separately the bytes
 	// that kgo buffers (which may outlast the answer, since a record in flight cannot be
 	// recalled). Above it, webhooks are answered 503 at once.
@@ -49,6 +56,8 @@ const (
 // Producer writes webhooks to Kafka.
 type Producer struct {
 	client          *kgo.Client
+	alone           *kgo.Client   // for records that are refused in a batch with others
+	turn            chan struct{} // taken by whoever uses it
 	topic           string
 	deadLetterTopic string
 	endpoints       []provider.Endpoint
@@ -74,6 +83,7 @@ func New(o Options) (*Producer, error) {
 		log:             o.Logger,
 		arriving:        newArriving(maxArriving),
 		held:            held{limit: maxHeld},
+		turn:            make(chan struct{}, 1),
 		now:             time.Now,
 	}
 	if p.publishTimeout == 0 {
@@ -94,6 +104,13 @@ func New(o Options) (*Producer, error) {
 		kgo.MaxBufferedBytes(maxHeld),
 		kgo.MaxBufferedRecords(maxHeld/heldPerRecord), // never reached before the limit in bytes
 	)...)
+	if err == nil {
+		p.alone, err = kgo.NewClient(append(slices.Clip(o.Alone),
+			kgo.RequiredAcks(kgo.AllISRAcks()),
+			kgo.ProducerBatchMaxBytes(maxAlone),
+			kgo.AllowIdempotentProduceCancellation(), // it ends with the request
+		)...)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("producer: %w", err)
 	}
@@ -104,36 +121,45 @@ func New(o Options) (*Producer, error) {
 // do so later: the provider sends the webhook again, and the consumer counts it once.
 var errNotAcknowledged = errors.New("not acknowledged in time")
 
-// publish returns nil once all in-sync replicas have all of records. It does not end with
-// the request: if the client hangs up, its webhook is written all the same, and the
-// metrics record the outcome.
-func (p *Producer) publish(records []*kgo.Record) error {
-	start := time.Now()
-	acknowledged := make(chan kgo.ProduceResult, len(records)) // the receiver may be gone
-	for _, r := range records {
-		p.client.TryProduce(context.Background(), r, func(r *kgo.Record, err error) {
-			acknowledged <- kgo.ProduceResult{Record: r, Err: err}
-		})
+// publish returns no error once all in-sync replicas have all of records, except those
+// that Kafka refused as too large, by index. It does not end with the request: if the
+// client hangs up, its webhook is written all the same, and the metrics record the
+// outcome.
+func (p *Producer) publish(ctx context.Context, records []*kgo.Record) (refused []int, err error) {
+	type outcome struct {
+		i   int
+		err error
 	}
-	timeout := time.NewTimer(p.publishTimeout)
-	defer timeout.Stop()
+	outcomes := make(chan outcome, len(records)) // the receiver may be gone
+	for i, r := range records {
+		p.client.TryProduce(context.Background(), r, func(_ *kgo.Record, err error) { outcomes <- outcome{i, err} })
+	}
 	for range records {
 		select {
-		case a := <-acknowledged:
-			if errors.Is(a.Err, kerr.UnknownTopicID) {
-				// The topic was deleted and recreated: kgo keeps using the old one until
-				// it is told to forget it. The provider sends the webhook again.
-				p.client.PurgeTopicsFromProducing(a.Record.Topic)
+		case o := <-outcomes:
+			if errors.Is(o.err, kerr.MessageTooLarge) {
+				refused = append(refused, o.i)
+			} else if o.err != nil {
+				return nil, p.failed(p.client, records[o.i].Topic, o.err)
 			}
-			if a.Err != nil {
-				return fmt.Errorf("write to topic %q: %w", a.Record.Topic, a.Err)
-			}
-		case <-timeout.C:
-			return fmt.Errorf("write to topic %q: %w", records[0].Topic, errNotAcknowledged)
+		case <-ctx.Done():
+			return nil, p.failed(p.client, records[0].Topic, errNotAcknowledged)
 		}
 	}
-	p.metrics.publish.Observe(time.Since(start).Seconds())
-	return nil
+	return refused, nil
+}
+
+// failed explains an error of writing to a topic; nil stays nil.
+func (p *Producer) failed(client *kgo.Client, topic string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, kerr.UnknownTopicID) {
+		// The topic was deleted and recreated: kgo keeps using the old one until it is
+		// told to forget it. The provider sends the webhook again.
+		client.PurgeTopicsFromProducing(topic)
+	}
+	return fmt.Errorf("write to topic %q: %w", topic, err)
 }
 
 // Ready returns nil while Kafka answers, allows producing and has the topics (by metadata
@@ -161,4 +187,7 @@ func (p *Producer) Ready(ctx context.Context) error {
 
 // Close closes the connections to Kafka. Call it after the HTTP server has answered its
 // last request: by then nothing that anyone waits for is buffered.
-func (p *Producer) Close() { p.client.Close() }
+func (p *Producer) Close() {
+	p.client.Close()
+	p.alone.Close()
+}

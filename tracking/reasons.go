@@ -18,11 +18,12 @@ const (
 	TimeOutOfRange Reason = "time_out_of_range" // none but before the year 2000, or more than a day ahead of its receipt
 	NoProvider     Reason = "no_provider"       // the record names no known provider
 	Refused        Reason = "refused"           // PostgreSQL refuses the row for good
+	TooLarge       Reason = "too_large"         // the topic takes no record of that size; a producer's
 )
 
 // Reasons lists every reason.
 func Reasons() []Reason {
-	return []Reason{NotJSON, NoType, Untracked, NoEmailID, BadEmailID, NoEventID, BadTime, TimeOutOfRange, NoProvider, Refused}
+	return []Reason{NotJSON, NoType, Untracked, NoEmailID, BadEmailID, NoEventID, BadTime, TimeOutOfRange, NoProvider, Refused, TooLarge}
 }
 
 // DropError is the error for a body that cannot be counted. Decoding it again gives the

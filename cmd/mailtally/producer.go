@@ -50,8 +50,12 @@ func newGateway(life *lifecycle, c config, reg, kafkaReg prometheus.Registerer) 
 	if err != nil {
 		return nil, err
 	}
+	alone, err := kafkaOptions(c, nil, life.log)
+	if err != nil {
+		return nil, err
+	}
 	p, err := producer.New(producer.Options{
-		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic,
+		Kafka: kafka, Alone: alone, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic,
 		Endpoints: c.endpoints, Registerer: reg, Logger: life.log,
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ export const reasons = {
   time_out_of_range: 'before 2000 or in the future',
   no_provider: 'the provider is not known',
   refused: 'PostgreSQL refused the row',
+  too_large: 'larger than the topic takes',
 };
 
 export const retries = {

@@ -1,0 +1,78 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/mailtally/mailtally/tracking"
+)
+
+// store returns nil once Kafka has the records of a request. One that is too large for
+// its topic becomes a dead letter, since it would be too large tomorrow, too; if that is
+// too large as well, it is cut. It changes c accordingly.
+func (p *Producer) store(c *content) error {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), p.publishTimeout)
+	defer cancel()
+	refused, err := p.publish(ctx, c.records)
+	for _, i := range refused {
+		if err == nil {
+			err = p.storeAlone(ctx, c, i)
+		}
+	}
+	if err == nil {
+		p.metrics.publish.Observe(time.Since(start).Seconds())
+	}
+	return err
+}
+
+// storeAlone stores a record that Kafka has refused because its batch was too large.
+func (p *Producer) storeAlone(ctx context.Context, c *content, i int) error {
+	for {
+		err := p.publishAlone(ctx, c.records[i])
+		if !errors.Is(err, kerr.MessageTooLarge) {
+			return err
+		}
+		letter := readRecord(c.records[i])
+		if letter.DeadLetter == nil {
+			c.reasons[i] = tracking.TooLarge
+			letter.DeadLetter = &tracking.DeadLetter{Reason: tracking.TooLarge,
+				Detail: fmt.Sprintf("topic %q refuses it: raise its max.message.bytes, then replay this letter", p.topic)}
+		} else if !letter.Cut() {
+			return err
+		}
+		c.records[i] = kafkaRecord(p.deadLetterTopic, &letter)
+	}
+}
+
+// publishAlone writes a record in a batch of its own, and waits for its turn to do so.
+// Kafka refuses a batch as a whole, and does not say which record is too large; the other
+// client would put the record into a batch with those of other requests again.
+func (p *Producer) publishAlone(ctx context.Context, r *kgo.Record) error {
+	var err error
+	select {
+	case p.turn <- struct{}{}:
+		err = p.alone.ProduceSync(ctx, r).FirstErr()
+		<-p.turn
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errNotAcknowledged
+	}
+	return p.failed(p.alone, r.Topic, err)
+}
+
+// readRecord decodes the key, value and headers of r.
+func readRecord(r *kgo.Record) tracking.Record {
+	travelled := tracking.Record{Key: r.Key, Value: r.Value}
+	for _, h := range r.Headers {
+		travelled.SetHeader(h.Key, h.Value)
+	}
+	return travelled
+}

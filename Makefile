@@ -40,9 +40,8 @@ vuln: ## check for known vulnerabilities (needs vuln.go.dev)
 
 .PHONY: fuzz
 fuzz: ## fuzz each target for a minute
-	@for target in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed 's/func //' | sort -u); do \
-		dir=$$(grep -rlE "^func $$target\b" --include='*_test.go' . | head -1 | xargs dirname); \
-		echo "$$target in $$dir"; go test "$$dir" -run '^$$' -fuzz "^$$target$$" -fuzztime 1m || exit 1; \
+	@grep -roHE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed -E 's|/[^/]*:func | |' | sort | while read -r dir target; do \
+		echo "$$target in $$dir"; go test "$$dir" -run '^$$' -fuzz "^$$target$$" -fuzztime 1m </dev/null || exit 1; \
 	done
 
 .PHONY: bench

@@ -28,9 +28,6 @@ type Provider interface {
 	// *[tracking.DropError]. It must always return the same event id for the same event,
 	// or replays count twice.
 	//
-	// receivedAt limits the event's time. It is the record's own, or the best known
-	// substitute if it has none.
-	//
 	// receivedAt bounds the event's time. It is the record's own, or the best known if
 	// it has none.
 	Decode(r *tracking.Record, receivedAt time.Time) (tracking.Event, error)

@@ -91,6 +91,9 @@ func (b *body) route() (_ tracking.Type, email uuid.UUID, derived bool, err erro
 		}
 		return 0, email, false, &tracking.DropError{Reason: tracking.NoType}
 	}
+	if string(b.recordType) == "Bounce" && b.bounceType == nil { // it could be one that is tracked
+		return 0, email, false, &tracking.DropError{Reason: tracking.NoType, Detail: "a Bounce without Type"}
+	}
 	typ, tracked := typeOf(b.recordType, b.bounceType)
 	if !tracked {
 		detail := tracking.Clean(b.recordType, 64)

@@ -143,9 +143,9 @@ func startRoles(life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.R
 		return err
 	}
 	checks = append(checks, check{"producer", gateway.Ready})
-	life.serve("admin", admin, adminHandler(reg, checks...), adminDrain)
+	life.serve("admin", admin, adminHandler(reg, checks...), adminServing())
 	life.runMembers(pool, reg, members...)
-	life.serve("webhooks", public, gateway.Handler(), devDrain)
+	life.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), 2 * time.Minute, devDrain})
 	return nil
 }
 

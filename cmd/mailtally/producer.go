@@ -33,8 +33,8 @@ func runProducer(ctx context.Context, i *invocation) error {
 			return err
 		}
 		withSettings(log, c).Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String())
-		roles.serve("admin", admin, adminHandler(reg, check{"kafka", gateway.Ready}), adminDrain)
-		roles.serve("webhooks", public, gateway.Handler(), webhookDrain)
+		roles.serve("admin", admin, adminHandler(reg, check{"kafka", gateway.Ready}), adminServing())
+		roles.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), 2 * time.Minute, webhookDrain})
 		return nil
 	})
 	if err == nil {

@@ -36,23 +36,33 @@ func (l *lifecycle) listen(variable, addr string) (net.Listener, error) {
 	return listener, nil
 }
 
-// serve answers requests on listener until its turn to end, then waits up to drain for
-// those in flight.
-func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handler, drain time.Duration) {
+// serving says how a port is served.
+type serving struct {
+	connections int           // the most at the same moment
+	idle        time.Duration // how long a connection may be idle between requests
+	drain       time.Duration // how long requests in flight are waited for at the end
+}
+
+func adminServing() serving { return serving{adminConnections(), 2 * time.Minute, adminDrain} }
+
+// serve answers requests on listener until its turn to end.
+func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handler, how serving) {
 	log := l.log.With("component", name)
+	connections := newConnections(listener, how.connections, log)
 	server := &http.Server{
 		Handler: handler,
 		// How long a client has to send its request, and then to take the answer.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      25 * time.Second, // from the end of the header, so it includes reading the body and waiting for Kafka
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       how.idle,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          stdlog.New(serverLog{log}, "", 0),
 	}
+	connections.install(server)
 	l.run(name, func(ctx context.Context) error {
 		failed := make(chan error, 1)
-		go func() { failed <- server.Serve(listener) }()
+		go func() { failed <- server.Serve(connections) }()
 		select {
 		case err := <-failed:
 			return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
@@ -60,7 +70,7 @@ func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handl
 		}
 		log.Info("stopping: no more requests are taken")
 		start := time.Now()
-		draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
+		draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), how.drain)
 		defer cancel()
 		if err := server.Shutdown(draining); err != nil {
 			// Among them connections without a request so far.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,12 +15,19 @@ import (
 // spawn runs the program in a process of its own.
 func spawn(t *testing.T, environ map[string]string, args ...string) (*process, *os.Process) {
 	t.Helper()
+	return spawnUnder(t, nil, environ, args...)
+}
+
+// spawnUnder has another program start it: wrapper is that and its first arguments.
+func spawnUnder(t *testing.T, wrapper []string, environ map[string]string, args ...string) (*process, *os.Process) {
+	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &process{t: t, stdout: newOutput(), stderr: newOutput(), ended: make(chan struct{})}
-	cmd := exec.Command(program, args...)
+	command := slices.Concat(wrapper, []string{program}, args)
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Env = []string{asMain + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir()}
 	for name, value := range environ {
 		cmd.Env = append(cmd.Env, name+"="+value)

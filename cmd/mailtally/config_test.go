@@ -33,6 +33,7 @@ func TestConfig_Defaults(t *testing.T) {
 		KafkaBrokers: []string{"localhost:9092"}, KafkaTopic: "email-events", KafkaDeadLetterTopic: "email-events.dead-letter",
 		KafkaGroup: "mailtally", KafkaCompression: "snappy", KafkaPartitions: 12, ConsumerMaxBatch: 10_000, ConsumerWriters: 4, MigrateTimeout: time.Minute,
 		DatabaseURL: "postgres://user:hunter2@db/mailtally", HTTPAddr: ":8080", AdminAddr: ":8081",
+		HTTPIdleTimeout:      65 * time.Minute,
 		ResendWebhookSecrets: testSecret, LogLevel: slog.LevelInfo, LogFormat: "json", brokersDefaulted: true,
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -95,6 +96,7 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 		"DATABASE_URL_FILE":            "/nowhere/url",
 		"HTTP_ADDR":                    "8080",
 		"ADMIN_ADDR":                   "localhost",
+		"HTTP_IDLE_TIMEOUT":            "0s",
 		"RESEND_WEBHOOK_SECRETS_FILE":  "/nowhere/secrets",
 		"POSTMARK_WEBHOOK_CREDENTIALS": "nobody",
 		"LOG_LEVEL":                    "loud",
@@ -112,7 +114,7 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 
 	wrong = map[string]string{
 		"KAFKA_TLS": "true", "KAFKA_TLS_CA_FILE": "/nowhere/ca", "KAFKA_TLS_CERT_FILE": "/nowhere/cert", "KAFKA_TLS_KEY_FILE": "/nowhere/key",
-		"KAFKA_PARTITIONS": "many", "KAFKA_REPLICATION_FACTOR": "all", "DATABASE_URL": "a", "RESEND_WEBHOOK_SECRETS": "b%,",
+		"KAFKA_PARTITIONS": "many", "KAFKA_REPLICATION_FACTOR": "all", "HTTP_IDLE_TIMEOUT": "10", "DATABASE_URL": "a", "RESEND_WEBHOOK_SECRETS": "b%,",
 		"POSTMARK_WEBHOOK_CREDENTIALS": "me:,:secret,nobody",
 	}
 	_, err := loadConfig(wrong, 0)

@@ -63,18 +63,26 @@ func (l *limitedServer) settled(n int, heads int64) {
 	})
 }
 
-// wantAnswer reads an answer. It returns no error where one came.
+// wantAnswer reads an answer, which has to be 200.
 func wantAnswer(t *testing.T, what string, conn net.Conn) {
 	t.Helper()
+	if status := readAnswer(t, what, conn).StatusCode; status != http.StatusOK {
+		t.Errorf("%s: answered %d", what, status)
+	}
+}
+
+// readAnswer reads an answer to its end.
+func readAnswer(t *testing.T, what string, conn net.Conn) *http.Response {
+	t.Helper()
 	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err == nil {
+		_, err = io.Copy(io.Discard, answer.Body)
+	}
 	if err != nil {
 		t.Errorf("%s: %v", what, err)
-		return
+		return new(http.Response)
 	}
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		t.Errorf("%s: answered %d", what, answer.StatusCode)
-	}
+	return answer
 }
 
 func wantClosed(t *testing.T, what string, conn net.Conn) {

@@ -145,7 +145,7 @@ func startRoles(life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.R
 	checks = append(checks, check{"producer", gateway.Ready})
 	life.serve("admin", admin, adminHandler(reg, checks...), adminServing())
 	life.runMembers(pool, reg, members...)
-	life.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), 2 * time.Minute, devDrain})
+	life.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), c.HTTPIdleTimeout, devDrain})
 	return nil
 }
 

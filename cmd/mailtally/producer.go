@@ -34,7 +34,7 @@ func runProducer(ctx context.Context, i *invocation) error {
 		}
 		withSettings(log, c).Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String())
 		roles.serve("admin", admin, adminHandler(reg, check{"kafka", gateway.Ready}), adminServing())
-		roles.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), 2 * time.Minute, webhookDrain})
+		roles.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), c.HTTPIdleTimeout, webhookDrain})
 		return nil
 	})
 	if err == nil {

@@ -107,7 +107,10 @@ func TestPooler(t *testing.T) {
 	direct := testpg.Server(t, nil).URL("postgres")
 	pooled := newPooler(t, direct)
 	d := startDev(t, nil, "-rate", "0")
-	environ := []string{"KAFKA_BROKERS=" + d.environ["KAFKA_BROKERS"], "KAFKA_GROUP=pooled", "ADMIN_ADDR=" + freeAddr(t)}
+	environ := []string{"KAFKA_GROUP=pooled", "ADMIN_ADDR=" + freeAddr(t)}
+	for _, name := range []string{"KAFKA_BROKERS", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"} {
+		environ = append(environ, name+"="+d.environ[name])
+	}
 	migrate := start(t, append(environ, "DATABASE_URL="+direct), mailtally, "migrate")
 	<-migrate.ended
 	conn := connectTo(t, direct)

@@ -59,7 +59,7 @@ func runDev(ctx context.Context, i *invocation) error {
 	}
 	if c.brokersDefaulted && (c.KafkaTLS || c.KafkaSASLMechanism != "") {
 		return usageError{errors.New("KAFKA_TLS or KAFKA_SASL_MECHANISM is set, but KAFKA_BROKERS is not: " +
-			"the embedded Kafka has neither, so set KAFKA_BROKERS too, or none of them")}
+			"the embedded Kafka has no TLS and a password of its own, so set KAFKA_BROKERS too, or none of them")}
 	}
 	return live(ctx, log, func(ctx context.Context, life *lifecycle) error { return startDev(ctx, life, c, flags, i) })
 }

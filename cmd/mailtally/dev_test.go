@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +16,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 // freePorts is the environment of a dev that collides with no other.
@@ -22,11 +26,17 @@ var freePorts = map[string]string{"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127
 // joinIn is the environment that a dev prints for other terminals.
 func joinIn(p *process) map[string]string {
 	p.t.Helper()
+	p.line(p.stdout, "^RESEND_WEBHOOK_SECRETS=") // the last
 	environ := make(map[string]string)
-	for _, name := range []string{"KAFKA_BROKERS", "DATABASE_URL", "HTTP_ADDR", "ADMIN_ADDR", "RESEND_WEBHOOK_SECRETS"} {
-		environ[name] = p.line(p.stdout, "^"+name+"=(.+)$")[1]
+	for _, line := range regexp.MustCompile(`(?m)^([A-Z_]+)=(.+)$`).FindAllStringSubmatch(p.stdout.String(), -1) {
+		environ[line[1]] = line[2]
 	}
 	return environ
+}
+
+// devPassword is the password of dev's Kafka.
+func devPassword(environ map[string]string) kgo.Opt {
+	return kgo.SASL(scram.Auth{User: environ["KAFKA_SASL_USERNAME"], Pass: environ["KAFKA_SASL_PASSWORD"]}.AsSha256Mechanism())
 }
 
 // status is a line of dev's numbers.
@@ -92,6 +102,25 @@ func TestDev(t *testing.T) {
 	if p := start(t, environ, "simulate", "-total", "20"); p.wait() != 0 || !strings.Contains(p.stdout.String(), "webhooks 20 ") {
 		t.Errorf("simulate: %s%s", p.stdout, p.stderr)
 	}
+	// A stranger's nonsense does not end it, and strangers write nothing into its Kafka.
+	conn, err := net.Dial("tcp", environ["KAFKA_BROKERS"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("\x00\x00\x00\x0b\x03\xe8\x00\x00\x00\x00\x00\x01\xff\xff\x00")); err != nil { // API key 1000
+		t.Error(err)
+	}
+	io.Copy(io.Discard, conn) // until it is closed
+	conn.Close()
+	p.line(p.stderr, `level=WARN msg="connection closed: .*" component="embedded kafka" client=.* api_key=1000`)
+	stranger, err := kgo.NewClient(kgo.SeedBrokers(environ["KAFKA_BROKERS"]), kgo.RetryTimeout(0), kgo.RecordRetries(0), kgo.RecordDeliveryTimeout(time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stranger.ProduceSync(t.Context(), &kgo.Record{Topic: "email-events", Value: opened(email)}).FirstErr(); err == nil {
+		t.Error("a client without a password writes into dev's Kafka")
+	}
+	stranger.Close()
 	for _, path := range []string{"/readyz", "/healthz", "/metrics"} {
 		if code, text := get(t, "http://"+environ["ADMIN_ADDR"]+path); code != http.StatusOK {
 			t.Errorf("%s: %d %s", path, code, text)
@@ -126,7 +155,7 @@ func TestTwoAppsInOneProcess(t *testing.T) {
 	a, b := start(t, freePorts, "dev", "-rate", "20"), start(t, freePorts, "dev", "-rate", "0")
 	inA, inB := joinIn(a), joinIn(b)
 	for name := range inA {
-		if inA[name] == inB[name] {
+		if inA[name] == inB[name] && name != "KAFKA_SASL_MECHANISM" && name != "KAFKA_SASL_USERNAME" {
 			t.Errorf("both have %s=%s", name, inA[name])
 		}
 	}
@@ -171,7 +200,7 @@ func TestDev_DataFolder(t *testing.T) {
 	folder := dataFolder(t)
 	first := start(t, freePorts, "dev", "-data", folder, "-rate", "500")
 	before := joinIn(first)
-	first.line(first.stdout, status)
+	first.line(first.stdout, "  applied [1-9]")
 
 	other := start(t, freePorts, "dev", "-data", folder)
 	want := fmt.Sprintf("the data folder %s is in use by another mailtally dev (process %d): stop it, or choose another -data folder\n", folder, os.Getpid())
@@ -195,7 +224,7 @@ func TestDev_DataFolder(t *testing.T) {
 	if after["RESEND_WEBHOOK_SECRETS"] != before["RESEND_WEBHOOK_SECRETS"] || after["DATABASE_URL"] != before["DATABASE_URL"] {
 		t.Errorf("the environment changed from %v to %v", before, after)
 	}
-	eventually(t, func() error { return same("lag", lag(t, after["KAFKA_BROKERS"], "mailtally"), 0) })
+	eventually(t, func() error { return same("lag", lag(t, after["KAFKA_BROKERS"], "mailtally", devPassword(after)), 0) })
 	consumed := 0
 	for _, text := range done[2:5] {
 		n, _ := strconv.Atoi(text)
@@ -206,8 +235,10 @@ func TestDev_DataFolder(t *testing.T) {
 	}
 	// It resumes from the committed offsets, not from the beginning.
 	eventually(t, func() error {
-		return same("consumed in both runs", consumed+int(total(metrics(t, after["ADMIN_ADDR"]), "mailtally_events_consumed_total")),
-			int(records(t, after["KAFKA_BROKERS"], "email-events")))
+		now := metrics(t, after["ADMIN_ADDR"])
+		again := total(now, "mailtally_events_consumed_total") - total(now, "mailtally_events_refetched_total")
+		return same("consumed in both runs", consumed+int(again),
+			int(records(t, after["KAFKA_BROKERS"], "email-events", devPassword(after))))
 	})
 	pool := connect(t, after["DATABASE_URL"])
 	kept := one[int](t, pool, "SELECT count(*) FROM mailtally.email")

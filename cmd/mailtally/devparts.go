@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ const (
 type parts struct {
 	database, kafka string // what to call them on the screen
 	started         bool   // at least one of them was started here
+	hasPassword     bool   // Kafka's is in the configuration because it was made up here
 }
 
 // startParts starts whatever c does not name, with its data below dir, and puts the
@@ -43,13 +45,15 @@ func startParts(ctx context.Context, life *lifecycle, c *config, dir *devDir, bi
 		p.database, p.started = "PostgreSQL "+server.Version(), true
 	}
 	if c.brokersDefaulted {
-		broker, err := localkafka.Start(filepath.Join(dir.path, "kafka"), life.log)
+		// Other users of this machine reach it too, and what is in it counts as genuine.
+		c.KafkaSASLMechanism, c.KafkaSASLUsername, c.KafkaSASLPassword = "SCRAM-SHA-256", "mailtally", rand.Text()
+		broker, err := localkafka.Start(filepath.Join(dir.path, "kafka"), life.log, localkafka.Password(c.KafkaSASLUsername, c.KafkaSASLPassword)...)
 		if err != nil {
 			return p, err
 		}
 		life.onEnd("the embedded Kafka", 0, func() error { broker.Close(); return nil })
 		c.KafkaBrokers = []string{broker.Addr()}
-		p.kafka, p.started = "an embedded Kafka", true
+		p.kafka, p.started, p.hasPassword = "an embedded Kafka", true, true
 	}
 	return p, nil
 }

@@ -25,13 +25,18 @@ func printWelcome(w io.Writer, c config, parts parts, data string) {
 	}
 	fmt.Fprintf(w, "mailtally dev: %s and %s, a producer, %d members of group %s.%s\n\n", parts.database, parts.kafka, devMembers, c.KafkaGroup, where)
 	fmt.Fprintf(w, "Watch it live: %s\n\n", localURL(c.AdminAddr, "/"))
-	for _, line := range [][2]string{
-		{"KAFKA_BROKERS", strings.Join(c.KafkaBrokers, ",")},
+	lines := [][2]string{{"KAFKA_BROKERS", strings.Join(c.KafkaBrokers, ",")}}
+	if parts.hasPassword {
+		lines = append(lines, [2]string{"KAFKA_SASL_MECHANISM", c.KafkaSASLMechanism},
+			[2]string{"KAFKA_SASL_USERNAME", c.KafkaSASLUsername}, [2]string{"KAFKA_SASL_PASSWORD", c.KafkaSASLPassword})
+	}
+	lines = append(lines, [][2]string{
 		{"DATABASE_URL", c.DatabaseURL},
 		{"HTTP_ADDR", c.HTTPAddr},
 		{"ADMIN_ADDR", c.AdminAddr},
 		{"RESEND_WEBHOOK_SECRETS", c.ResendWebhookSecrets},
-	} {
+	}...)
+	for _, line := range lines {
 		fmt.Fprintf(w, "%s=%s\n", line[0], line[1])
 	}
 	fmt.Fprint(w, `

@@ -180,9 +180,9 @@ func counted(t *testing.T, pool *pgxpool.Pool) map[string]int {
 }
 
 // published gives the countable events in a topic.
-func published(t *testing.T, brokers, topic string) map[string]bool {
+func published(t *testing.T, brokers, topic string, more ...kgo.Opt) map[string]bool {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers), kgo.ConsumeTopics(topic))
+	client, err := kgo.NewClient(append(more, kgo.SeedBrokers(brokers), kgo.ConsumeTopics(topic))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func published(t *testing.T, brokers, topic string) map[string]bool {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	events := make(map[string]bool)
-	for left := records(t, brokers, topic); left > 0; {
+	for left := records(t, brokers, topic, more...); left > 0; {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err(); err != nil {
 			t.Fatal(err)
@@ -210,9 +210,9 @@ func published(t *testing.T, brokers, topic string) map[string]bool {
 }
 
 // lag is the number of records that the group has not committed.
-func lag(t *testing.T, brokers, group string) int64 {
+func lag(t *testing.T, brokers, group string, more ...kgo.Opt) int64 {
 	t.Helper()
-	admin, ctx := ask(t, brokers)
+	admin, ctx := ask(t, brokers, more...)
 	lags, err := admin.Lag(ctx, group)
 	if err == nil {
 		err = lags.Error()

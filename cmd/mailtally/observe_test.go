@@ -135,9 +135,9 @@ func one[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) (answ
 }
 
 // ask gives a client for queries to a broker, and a context that bounds them.
-func ask(t *testing.T, brokers string) (*kadm.Client, context.Context) {
+func ask(t *testing.T, brokers string, more ...kgo.Opt) (*kadm.Client, context.Context) {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers))
+	client, err := kgo.NewClient(append(more, kgo.SeedBrokers(brokers))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,9 +148,9 @@ func ask(t *testing.T, brokers string) (*kadm.Client, context.Context) {
 }
 
 // records is the number of records ever written to a topic.
-func records(t *testing.T, brokers, topic string) (n int64) {
+func records(t *testing.T, brokers, topic string, more ...kgo.Opt) (n int64) {
 	t.Helper()
-	admin, ctx := ask(t, brokers)
+	admin, ctx := ask(t, brokers, more...)
 	ends, err := admin.ListEndOffsets(ctx, topic)
 	if err == nil {
 		err = ends.Error()

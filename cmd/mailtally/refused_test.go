@@ -71,7 +71,7 @@ func TestDev_Refused(t *testing.T) {
 		{"nobody at KAFKA_BROKERS", with(system(t), "KAFKA_BROKERS", "127.0.0.1:1"), nil, exitFailure, "on 127.0.0.1:1: "},
 		{"a file as folder", nil, []string{"-data", file}, exitFailure, "choose a -data folder that you can write to"},
 		{"no PostgreSQL there", nil, []string{"-postgres-bin", t.TempDir()}, exitFailure, "use PostgreSQL of "},
-		{"TLS with the embedded Kafka", map[string]string{"KAFKA_TLS": "true"}, nil, exitUsage, "the embedded Kafka has neither"},
+		{"TLS with the embedded Kafka", map[string]string{"KAFKA_TLS": "true"}, nil, exitUsage, "the embedded Kafka has no TLS"},
 		{"an address without a port", map[string]string{"HTTP_ADDR": "8080"}, nil, exitUsage, `HTTP_ADDR: want host:port`},
 	} {
 		t.Run(test.name, func(t *testing.T) {

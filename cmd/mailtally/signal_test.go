@@ -133,7 +133,9 @@ func TestDev_EndsAtAnyMoment(t *testing.T) {
 	if environ["RESEND_WEBHOOK_SECRETS"] != secret {
 		t.Error("the secret has changed")
 	}
-	eventually(t, func() error { return same("lag", lag(t, environ["KAFKA_BROKERS"], "mailtally"), 0) })
+	eventually(t, func() error {
+		return same("lag", lag(t, environ["KAFKA_BROKERS"], "mailtally", devPassword(environ)), 0)
+	})
 	pool := connect(t, environ["DATABASE_URL"])
 	kept := counted(t, pool)
 	for event, n := range kept {
@@ -141,7 +143,7 @@ func TestDev_EndsAtAnyMoment(t *testing.T) {
 			t.Errorf("event %s is in the history %d times", event, n)
 		}
 	}
-	sent := published(t, environ["KAFKA_BROKERS"], "email-events")
+	sent := published(t, environ["KAFKA_BROKERS"], "email-events", devPassword(environ))
 	for event := range sent {
 		if kept[event] == 0 {
 			t.Errorf("event %s is in Kafka and not in the history", event)

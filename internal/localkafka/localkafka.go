@@ -8,8 +8,11 @@
 package localkafka
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -44,9 +47,17 @@ func Start(dir string, log *slog.Logger, more ...kfake.Opt) (*Broker, error) {
 		kfake.NumBrokers(1),
 		kfake.DataDir(dir),
 		kfake.WithLogger(logger{log}),
+		kfake.ListenFn(func(network, address string) (net.Listener, error) {
+			listener, err := net.Listen(network, address)
+			return &guard{listener, log}, err
+		}),
 		kfake.GroupMinSessionTimeout(time.Second),
 		kfake.BrokerConfigs(map[string]string{"log.retention.ms": "604800000", "log.retention.bytes": "268435456"}),
 	}, more...)
+	// The passwords are those of options; kfake would prefer those of an earlier run.
+	if err := os.Remove(filepath.Join(dir, "sasl.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("localkafka: forget the passwords of an earlier run: %w", err)
+	}
 	cluster, err := kfake.NewCluster(options...)
 	if err != nil {
 		return nil, fmt.Errorf("localkafka: start the embedded Kafka on %s: %w", dir, err)
@@ -65,6 +76,12 @@ func Start(dir string, log *slog.Logger, more ...kfake.Opt) (*Broker, error) {
 		}
 	})
 	return b, nil
+}
+
+// Password is the options for a broker that serves none but that user, by SCRAM-SHA-256.
+// (By PLAIN, kfake lets in any unknown user with an empty password.)
+func Password(user, password string) []kfake.Opt {
+	return []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", user, password)}
 }
 
 // Addr is the broker's host:port.

@@ -60,13 +60,15 @@ func (c *Consumer) decode(fetches kgo.Fetches) *batch {
 	keep := c.keepRecords.Load()
 	travelled := new(tracking.Record) // shared by all records, to spare an allocation for each
 	fetches.EachRecord(func(r *kgo.Record) {
-		i := c.newItem(r, travelled, keep)
+		suspect := c.failing[r.Partition] != nil
+		i := c.newItem(r, travelled, keep || suspect)
+		i.suspect = suspect
 		b.held += i.held()
 		if !i.done { // no control record
 			b.consumed[i.typ()]++
 		}
-		s := b.shares[0]
-		if writers > 1 {
+		s := b.shares[0] // and all of a suspect partition: what is behind a fault is not tried
+		if writers > 1 && !suspect {
 			s = b.shares[maphash.Bytes(c.seed, r.Key)%uint64(writers)]
 		}
 		s.items = append(s.items, i)

@@ -40,11 +40,15 @@ type Options struct {
 	// Writers is the number of concurrent transactions under a backlog; 4 if zero. It
 	// is also the number of goroutines that call the Store.
 	Writers int
+	// MaxRefused is how many events in a row the member drops because PostgreSQL refuses
+	// them, before it waits for one to be applied; 100 if zero, no limit if negative.
+	MaxRefused int
 }
 
 const (
-	defaultMaxBatch = 10_000
-	defaultWriters  = 4
+	defaultMaxBatch   = 10_000
+	defaultWriters    = 4
+	defaultMaxRefused = 100
 
 	// letGoInterval is how often a member that is never idle empties its window. (kgo
 	// counts the polls until the next AllowRebalance in 32 bits.)
@@ -85,6 +89,7 @@ type Consumer struct {
 	providers       map[string]provider.Provider
 	store           Store
 	maxBatch        int
+	maxRefused      int
 	writers         []*writer
 	seed            maphash.Seed // of the hash that assigns keys to writers
 	metrics         *metrics
@@ -93,7 +98,7 @@ type Consumer struct {
 
 	// Used only by Run's goroutine.
 	backoff *backoff.ExponentialBackOff           // after a failure, until there is progress
-	failing map[int32]*backoff.ExponentialBackOff // by partition, where a fetch or a dead letter failed
+	failing map[int32]*backoff.ExponentialBackOff // by partition, whose fetch, dead letter or next event failed
 	allowed time.Time                             // when a rebalance was last allowed
 
 	// Shared; each has its own lock.
@@ -128,6 +133,7 @@ func New(o Options) (*Consumer, error) {
 		providers:       make(map[string]provider.Provider),
 		store:           o.Store,
 		maxBatch:        o.MaxBatch,
+		maxRefused:      cmp.Or(o.MaxRefused, defaultMaxRefused),
 		seed:            maphash.MakeSeed(),
 		metrics:         newMetrics(o.Registerer),
 		log:             o.Logger,
@@ -139,7 +145,7 @@ func New(o Options) (*Consumer, error) {
 		lags:            newLags(o.Topic),
 		writing:         make(chan struct{}, 1),
 	}
-	o.Registerer.MustRegister(&c.lags, newTally(&c.window))
+	o.Registerer.MustRegister(&c.lags, newTally(&c.window, c.maxRefused))
 	for _, p := range o.Providers {
 		c.providers[p.Name()] = p
 	}

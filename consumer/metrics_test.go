@@ -75,6 +75,7 @@ func TestMetrics_ExistFromTheStart(t *testing.T) {
 		"mailtally_first_opens_total":      1,
 		"mailtally_first_clicks_total":     1,
 		"mailtally_records_lost_total":     1,
+		"mailtally_dropping_stopped":       1,
 		"mailtally_apply_duration_seconds": 1,
 		"mailtally_apply_batch_events":     1,
 		"mailtally_apply_retries_total":    len(tracking.RetryReasons()) + 1, // plus dead_letter

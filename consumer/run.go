@@ -50,6 +50,7 @@ func (c *Consumer) Run(ctx context.Context) {
 		if !stopping { // otherwise leaving the group commits
 			c.putBack(work, rest.left)
 			c.pauseLetters(rest.letters)
+			c.pauseFaulty(rest)
 		}
 		c.client.AllowRebalance() // … to here.
 		c.allowed = time.Now()
@@ -131,6 +132,17 @@ func (c *Consumer) rewind(to offsets) {
 // mustLetGo tells whether to finish the window.
 func (c *Consumer) mustLetGo() bool {
 	return c.yield.Load() || time.Since(c.allowed) > letGoInterval
+}
+
+// pauseFaulty pauses the partitions whose next event PostgreSQL does not take, while the
+// others go on. The events behind it in the partition wait: they would only be applied
+// again and again.
+func (c *Consumer) pauseFaulty(r rest) {
+	for partition, fault := range r.faults {
+		wait := c.pausePartition(partition)
+		c.log.Warn("partition pausing: PostgreSQL does not take its next event; nothing is lost, and the others go on",
+			"group", c.group, "topic", c.topic, "partition", partition, "offset", r.left[partition].Offset, "error", fault, "retry_in", wait.Round(time.Millisecond).String())
+	}
 }
 
 // pause backs off before the next try.

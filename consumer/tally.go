@@ -13,21 +13,24 @@ import (
 // reads separate counters one after the other, so their sum would be off while batches
 // progress, and anyone watching the difference would see it jump.
 type tally struct {
-	window  *window
-	created time.Time
+	window     *window
+	maxRefused int
+	created    time.Time
 
 	consumed, applied, duplicate, dropped *prometheus.Desc
 	refetched, inFlight                   *prometheus.Desc
 	firstOpens, firstClicks               *prometheus.Desc
+	droppingStopped                       *prometheus.Desc
 }
 
-func newTally(w *window) *tally {
+func newTally(w *window, maxRefused int) *tally {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &tally{
-		window:  w,
-		created: time.Now(),
+		window:     w,
+		maxRefused: maxRefused,
+		created:    time.Now(),
 		consumed: desc("mailtally_events_consumed_total",
 			"Events taken from Kafka. In every scrape it is the sum of applied, duplicate, dropped, refetched and in flight, over all types; anything else is a bug in mailtally.", "type"),
 		applied: desc("mailtally_events_applied_total",
@@ -44,12 +47,14 @@ func newTally(w *window) *tally {
 			"Emails opened for the first time. Over all members and restarts it is the number of rows with opened_at."),
 		firstClicks: desc("mailtally_first_clicks_total",
 			"Emails clicked for the first time. Over all members and restarts it is the number of rows with clicked_at."),
+		droppingStopped: desc("mailtally_dropping_stopped",
+			"1 while the member drops no event for being refused by PostgreSQL, since CONSUMER_MAX_REFUSED were refused in a row and none was applied between. It ends when an event is applied."),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (t *tally) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{t.consumed, t.applied, t.duplicate, t.dropped, t.refetched, t.inFlight, t.firstOpens, t.firstClicks} {
+	for _, desc := range []*prometheus.Desc{t.consumed, t.applied, t.duplicate, t.dropped, t.refetched, t.inFlight, t.firstOpens, t.firstClicks, t.droppingStopped} {
 		to <- desc
 	}
 }
@@ -72,4 +77,9 @@ func (t *tally) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(t.inFlight, prometheus.GaugeValue, float64(inFlight))
 	count(t.firstOpens, c.firstOpens)
 	count(t.firstClicks, c.firstClicks)
+	stopped := 0.0
+	if t.maxRefused > 0 && c.refusals >= t.maxRefused {
+		stopped = 1
+	}
+	to <- prometheus.MustNewConstMetric(t.droppingStopped, prometheus.GaugeValue, stopped)
 }

@@ -39,6 +39,7 @@ type counts struct {
 	dropped                      map[drop]int
 	refetched                    int
 	firstOpens, firstClicks      int
+	refusals                     int // events dropped as refused since one was last applied
 }
 
 type drop struct {
@@ -80,6 +81,9 @@ func (w *window) applied(items []*item, result tracking.Result) {
 	}
 	w.now.firstOpens += result.FirstOpens
 	w.now.firstClicks += result.FirstClicks
+	if result.Applied.Sum() > 0 {
+		w.now.refusals = 0
+	}
 }
 
 // dropped records that Kafka has acknowledged an item's dead letter.
@@ -88,6 +92,16 @@ func (w *window) dropped(i *item) {
 	defer w.mu.Unlock()
 	i.done = true
 	w.now.dropped[drop{i.why.Type, i.why.Reason}]++
+	if i.why.Reason == tracking.Refused {
+		w.now.refusals++
+	}
+}
+
+// refusals is how many events were dropped as refused since one was last applied.
+func (w *window) refusals() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now.refusals
 }
 
 // done removes the oldest batches, as far as each is done entirely, and returns the
@@ -109,11 +123,12 @@ func (w *window) done() offsets {
 
 // rest is the outcome of finishing the window.
 type rest struct {
-	done    offsets        // after what is done
-	left    offsets        // of the first item in each partition that is not done
-	refused bool           // PostgreSQL has refused an event for good
-	letters []*letterError // dead letters that were not written
-	err     error          // why else something is left
+	done    offsets         // after what is done
+	left    offsets         // of the first item in each partition that is not done
+	refused bool            // PostgreSQL has refused an event for good
+	letters []*letterError  // dead letters that were not written
+	faults  map[int32]error // by partition, why PostgreSQL does not take its first event that is left
+	err     error           // why something else is left
 }
 
 // failure is why something is left.
@@ -122,12 +137,15 @@ func (r *rest) failure() error {
 	for _, e := range r.letters {
 		all = append(all, e)
 	}
+	for _, err := range r.faults {
+		all = append(all, err)
+	}
 	return errors.Join(all...)
 }
 
 // finish waits until everything is processed and empties the window.
 func (w *window) finish() rest {
-	var r rest
+	r := rest{faults: make(map[int32]error)}
 	refetched := 0
 	for _, b := range w.batches {
 		b.wait()
@@ -141,6 +159,9 @@ func (w *window) finish() rest {
 			for n := range s.items {
 				if i := &s.items[n]; !i.done {
 					refetched++
+					if i.fault != nil {
+						r.faults[i.partition] = i.fault
+					}
 				} else if i.why != nil && i.why.Reason == tracking.Refused {
 					r.refused = true
 				}

@@ -15,6 +15,10 @@ import (
 // size fit.
 const transactionBytes = 16 << 20
 
+// maxUnexplained is how many events in a row may fail alone, without being at fault, before
+// a writer gives up.
+const maxUnexplained = 3
+
 // writer applies its shares, as many at once as fit into a transaction.
 type writer struct {
 	*Consumer
@@ -86,19 +90,30 @@ func (w *writer) take() []*share {
 
 // work processes shares as far as it can, except those whose batch is to be skipped.
 func (w *writer) work(ctx context.Context, shares []*share) {
-	var items []*item
+	var items, suspects []*item
 	for _, s := range shares {
 		if s.batch.take(&w.yield) {
-			for i := range s.items {
-				if !s.items[i].done { // no control record
-					items = append(items, &s.items[i])
+			for n := range s.items {
+				switch i := &s.items[n]; {
+				case i.done: // a control record
+				case i.suspect:
+					suspects = append(suspects, i)
+				default:
+					items = append(items, i)
 				}
 			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, workTimeout)
 	defer cancel()
-	if err := w.workOff(ctx, items); err != nil {
+	err := w.workOff(ctx, items)
+	if err == nil && len(suspects) > 0 {
+		usual := w.limit
+		w.limit = 1 // if one of them is still not taken, it is the first
+		err = w.workOff(ctx, suspects)
+		w.limit = usual
+	}
+	if err != nil {
 		shares[0].err = err
 		w.yield.Store(true) // Run makes the rest be fetched again
 	}
@@ -111,27 +126,48 @@ func (w *writer) work(ctx context.Context, shares []*share) {
 // workOff processes items from the front: PostgreSQL commits the events, then Kafka
 // acknowledges the dead letters of the rest. An error stops it.
 //
-// All go into one transaction if possible. If PostgreSQL refuses a row for good, or takes
-// too long, the number of items is halved, until the row is alone, which makes it a dead
-// letter, or the database keeps up. The number is remembered, so that the next
-// transaction does not start over.
+// All go into one transaction if possible. If PostgreSQL does not take it, for a reason
+// that may lie in a single row, or takes too long, the number of items is halved, until the
+// event is alone or the database keeps up. The number is remembered, so that the next
+// transaction does not start over. An event that is refused for good becomes a dead letter.
+// Another holds up its partition, and the rest goes on.
+//
+// This ends soon if it is the database after all: halving takes as many tries as the number
+// has bits, and a few events in a row that fail alone, as any others would, stop it.
 func (w *writer) workOff(ctx context.Context, items []*item) error {
+	unexplained := 0 // events in a row
 	for len(items) > 0 {
 		n := w.fit(items)
-		alone, err := w.apply(ctx, items[:n])
-		var refusal *tracking.RefusedError
-		switch {
-		case errors.As(err, &refusal) && slices.ContainsFunc(items[:n], func(i *item) bool { return i.record == nil }):
-			w.keepRecords.Store(true)
-			w.metrics.retries.WithLabelValues(tracking.RetryOther).Inc()
-			return fmt.Errorf("fetching the records again, since one must become a dead letter: %w", err)
-		case errors.As(err, &refusal):
-			w.limit = n / 2 // n > 1: a single refused event is no error
-			continue
-		case err != nil && tracking.RetryReason(err) == tracking.RetryTimeout:
-			w.limit = max(1, n/2)
-			return err
-		case err != nil:
+		start := time.Now()
+		only, err := w.apply(ctx, items[:n])
+		if err != nil && ctx.Err() == nil && mayBeOneRow(err) {
+			if only == nil {
+				w.limit = n / 2
+				continue
+			}
+			if !blamesEvent(err) {
+				w.databaseFailed(start, tracking.RetryReason(err), err)
+				if !only.suspect { // which are tried once each, and have back-offs of their own
+					unexplained++
+				}
+			}
+			if unexplained < maxUnexplained {
+				only.fault = err
+				w.yield.Store(true) // Run makes the rest of its partition be fetched again
+				items = slices.DeleteFunc(items, func(i *item) bool { return i.partition == only.partition && !i.before(only) })
+				continue
+			}
+		}
+		if err != nil {
+			if tracking.RetryReason(err) == tracking.RetryTimeout {
+				w.limit = max(1, n/2)
+				if only != nil {
+					only.fault = err // next time, the others go first
+				}
+			}
+			if !errors.Is(ctx.Err(), context.Canceled) { // the member itself did not give up
+				w.databaseFailed(start, tracking.RetryReason(err), err)
+			}
 			return err
 		}
 		if err := w.deadLetter(ctx, items[:n]); err != nil {
@@ -139,11 +175,26 @@ func (w *writer) workOff(ctx context.Context, items []*item) error {
 			return err
 		}
 		items = items[n:]
-		if !alone { // refused rows seldom come alone
+		unexplained = 0
+		if only == nil || only.why == nil { // refused rows seldom come alone
 			w.limit = min(w.limit+w.limit/4+1, w.maxBatch)
 		}
 	}
 	return nil
+}
+
+// mayBeOneRow tells whether PostgreSQL's reason may lie in one of the rows, rather than in
+// how it is reached or what it has left.
+func mayBeOneRow(err error) bool {
+	reason := tracking.RetryReason(err)
+	return reason != tracking.RetryConnection && reason != tracking.RetryResources
+}
+
+// blamesEvent tells whether PostgreSQL did not take an event while it took others.
+func blamesEvent(err error) bool {
+	var refused *tracking.RefusedError
+	var heldUp *tracking.HeldUpError
+	return errors.As(err, &refused) || errors.As(err, &heldUp)
 }
 
 // fit is how many of items fit into the next transaction.
@@ -156,38 +207,57 @@ func (w *writer) fit(items []*item) int {
 	return n
 }
 
-// apply applies the events of items in one transaction. alone says that there was only
-// one event, and that PostgreSQL refuses it for good; it is marked as dropped. If it was
-// among others, the error is a *[tracking.RefusedError].
-func (w *writer) apply(ctx context.Context, items []*item) (alone bool, err error) {
+// apply applies the events of items in one transaction. If there is only one, it returns
+// its item; and if PostgreSQL refuses that for good, it marks it as dropped, which is no
+// error.
+func (w *writer) apply(ctx context.Context, items []*item) (only *item, err error) {
 	events := make([]tracking.Event, 0, len(items))
-	var last *item
 	for _, i := range items {
 		if i.why == nil {
 			events = append(events, i.event)
-			last = i
+			only = i
 		}
 	}
 	if len(events) == 0 {
-		return false, nil
+		return nil, nil
+	}
+	if len(events) > 1 {
+		only = nil
 	}
 	start := time.Now()
 	result, err := w.store.Apply(ctx, events)
-	var refusal *tracking.RefusedError
-	switch {
-	case err == nil:
+	if err == nil {
 		w.window.applied(items, result)
 		w.metrics.observeApplied(items, time.Since(start))
 		w.databaseAnswered()
-	case errors.As(err, &refusal) && len(events) == 1 && last.record != nil:
-		last.why = &tracking.DropError{Reason: tracking.Refused, Type: events[0].Type, Detail: refusal.Detail()}
-		return true, nil
-	case refusal == nil:
-		reason := tracking.RetryReason(err)
-		w.metrics.retries.WithLabelValues(reason).Inc()
-		if !errors.Is(ctx.Err(), context.Canceled) { // the member itself did not give up
-			w.databaseFailed(start, reason, err)
+		return only, nil
+	}
+	if blamesEvent(err) { // and another was taken
+		w.databaseAnswered()
+	}
+	var refusal *tracking.RefusedError
+	if errors.As(err, &refusal) && only != nil {
+		if err = w.mayDrop(only, refusal); err == nil {
+			only.why = &tracking.DropError{Reason: tracking.Refused, Type: only.event.Type, Detail: refusal.Detail()}
+			return only, nil
 		}
 	}
-	return false, err
+	w.metrics.retries.WithLabelValues(tracking.RetryReason(err)).Inc()
+	return only, err
+}
+
+// mayDrop returns nil if an event that PostgreSQL refuses may become a dead letter now, and
+// otherwise why it must wait: it is the next of too many in a row, or its record is needed
+// and no longer there.
+func (w *writer) mayDrop(i *item, refusal *tracking.RefusedError) error {
+	if n := w.window.refusals(); w.maxRefused > 0 && n >= w.maxRefused {
+		w.log.Error("dropping stopped: PostgreSQL refuses one event after the other and takes none, which is more likely a fault of the database than of all of them; nothing more is dropped for it until one is taken. Find out what refuses them; if they are to be dropped all the same, restart with CONSUMER_MAX_REFUSED=0",
+			"group", w.group, "max_refused", w.maxRefused, "error", refusal)
+		return fmt.Errorf("not dropped, since the last %d events were refused as well: %w", n, refusal)
+	}
+	if i.record == nil {
+		w.keepRecords.Store(true)
+		return fmt.Errorf("fetching the record again, since it must become a dead letter: %w", refusal)
+	}
+	return nil
 }

@@ -48,6 +48,7 @@ var alerts = map[string][]string{
 	"MailtallyDatabaseSlow":          {"warning"},
 	"MailtallyVacuumHeldBack":        {"warning"},
 	"MailtallyDatabaseAway":          {"critical"},
+	"MailtallyDroppingStopped":       {"critical"},
 	"MailtallyRecordsLost":           {"critical"},
 }
 

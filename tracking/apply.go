@@ -53,8 +53,9 @@ type Result struct {
 // Apply applies events to the tally in one transaction. When it returns nil they are
 // committed, and each new one is counted once; known ones are not counted again. When it
 // returns an error, nothing is committed, and the same events may be applied again, here
-// or by any other writer. A *[RefusedError] will recur for the same events; any other
-// error may pass: see [RetryReason].
+// or by any other writer: see [RetryReason]. Given a single event, Apply also finds out
+// whether it is the event that PostgreSQL does not take, rather than any: then the error is
+// a *[RefusedError], which will recur, or a *[HeldUpError], which may pass.
 //
 // Where PostgreSQL is set to wait for a synchronous standby, committed means that one has
 // it. If the connection is lost during the commit, or its wait for the standby is cancelled,
@@ -74,14 +75,17 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 		limit:  cmp.Or(s.SeenLimit, DefaultSeenLimit),
 		isNew:  make([]bool, len(events)),
 	}
+	alone := false // the only event is at fault
 	// A connection released in a failed or open transaction is closed rather than reused,
 	// which rolls back.
 	err := s.Pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
 		b.conn = conn.Conn().PgConn()
-		if err := b.tally(ctx, s.settings()); err != nil {
-			return err
+		err := b.tally(ctx, s.settings())
+		if err == nil {
+			err = b.appendHistoryAndCommit(ctx)
 		}
-		return b.appendHistoryAndCommit(ctx)
+		alone = err != nil && len(events) == 1 && s.takesOthers(ctx, &b, err)
+		return err
 	})
 	if b.unsure {
 		err = s.confirm(ctx, &b, err)
@@ -91,7 +95,7 @@ func (s *Store) Apply(ctx context.Context, events []Event) (Result, error) {
 		if RetryReason(err) == RetryTimeout && !errors.Is(ctx.Err(), context.Canceled) {
 			s.endZombies(ctx)
 		}
-		return Result{}, fmt.Errorf("tracking: apply %d events: %w", len(events), classify(err))
+		return Result{}, fmt.Errorf("tracking: apply %d events: %w", len(events), classify(err, alone))
 	}
 	return b.result(), nil
 }
@@ -114,8 +118,9 @@ type batch struct {
 // waits for it. Between two statements it gets five seconds, long against a round trip
 // and short against an alert; for one statement, as long as a batch may take. If its
 // machine is gone, keep-alives find out. None of these ends it in the middle of COPY's
-// data; that is what endZombies is for. All settings are local to the transaction,
-// because of pooling proxies.
+// data; that is what endZombies is for. Those who wait for a row, on the other hand, give
+// up soon and let the caller find which it is, so that the other rows need not wait. All
+// settings are local to the transaction, because of pooling proxies.
 //
 // Rows are looked up by key even in tables of a few pages, where the planner would prefer
 // a sequential scan, and would do one for each of thousands of look-ups.
@@ -127,6 +132,7 @@ func (s *Store) settings() string {
 SELECT pg_current_xact_id()::text,
        set_config('idle_in_transaction_session_timeout', '5s', true),
        set_config('statement_timeout', '%dms', true),
+       set_config('lock_timeout', '1s', true),
        set_config('tcp_keepalives_idle', '5', true),
        set_config('tcp_keepalives_interval', '2', true),
        set_config('tcp_keepalives_count', '3', true),

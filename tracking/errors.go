@@ -11,25 +11,38 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// RefusedError says that PostgreSQL refuses a row of a batch because of its content: the
-// same rows will be refused again, however long one waits. It never stands for a database
-// that is down, full, locked or without its schema.
+// RefusedError says that PostgreSQL refuses an event because of its content: it will be
+// refused again, however long one waits. It never stands for a database that is down, full,
+// locked or without its schema: at the same moment, PostgreSQL took an event of the same
+// type and time without content.
 type RefusedError struct {
-	SQLState   string
+	SQLState   string // empty if a trigger kept it out in silence
 	Constraint string // the violated constraint, if any
 	err        error
 }
 
-func (e *RefusedError) Error() string { return fmt.Sprintf("PostgreSQL refuses a row: %v", e.err) }
+func (e *RefusedError) Error() string { return fmt.Sprintf("PostgreSQL refuses the event: %v", e.err) }
 func (e *RefusedError) Unwrap() error { return e.err }
 
 // Detail names the fault without quoting data.
 func (e *RefusedError) Detail() string {
-	if e.Constraint == "" {
+	switch {
+	case e.SQLState == "":
+		return errNotTaken.Error()
+	case e.Constraint == "":
 		return "SQLSTATE " + e.SQLState
 	}
 	return fmt.Sprintf("SQLSTATE %s, constraint %s", e.SQLState, e.Constraint)
 }
+
+// HeldUpError says that PostgreSQL does not take an event now, and took another of the same
+// type and time at the same moment. Its row may be locked, or a trigger fail because of it.
+type HeldUpError struct{ err error }
+
+func (e *HeldUpError) Error() string {
+	return fmt.Sprintf("PostgreSQL takes others, but not this event: %v", e.err)
+}
+func (e *HeldUpError) Unwrap() error { return e.err }
 
 // errUnexpected marks errors that should never happen.
 var errUnexpected = errors.New("unexpected")
@@ -40,17 +53,27 @@ var errNotTaken = errors.New("a trigger or rule on mailtally.email, which is not
 
 func notTaken(email uuid.UUID) error { return fmt.Errorf("email %v: %w", email, errNotTaken) }
 
-// classify turns an error into a RefusedError by its SQLSTATE (PostgreSQL's appendix A).
-// Only errors that a row's content can cause qualify. The rest of classes 22 and 23, such
-// as a not-null column that an operator has added, would refuse every row alike: that is
-// a schema error, and can be fixed. A check constraint is the operator's own decision on
-// what may be stored: mailtally has none.
-func classify(err error) error {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || errors.As(err, new(*pgconn.ConnectError)) { // no row was sent
+// classify turns an error into a RefusedError or a HeldUpError if the event was alone at
+// fault, the former by the SQLSTATE (PostgreSQL's appendix A). Only errors that a row's
+// content can cause qualify. The rest of classes 22 and 23, such as a not-null column that
+// an operator has added, would refuse every row alike: that is a schema error, and can be
+// fixed. A check constraint is the operator's own decision on what may be stored: mailtally
+// has none. So is a trigger that keeps rows out.
+func classify(err error, alone bool) error {
+	if errors.As(err, new(*pgconn.ConnectError)) { // no row was sent
 		return err
 	}
 	err = withoutData(err)
+	if !alone {
+		return err
+	}
+	if errors.Is(err, errNotTaken) {
+		return &RefusedError{err: err}
+	}
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return &HeldUpError{err}
+	}
 	switch pg.Code {
 	case "22001", // string_data_right_truncation
 		"22003", // numeric_value_out_of_range
@@ -61,12 +84,11 @@ func classify(err error) error {
 		"22P05", // untranslatable_character
 		"54000": // program_limit_exceeded, such as a value too long for an index
 	case "23514": // check_violation
-		// A missing partition is reported as this too, without a constraint's name.
-		if pg.ConstraintName == "" {
-			return err
+		if violatedCheck(err) == "" {
+			return &HeldUpError{err}
 		}
 	default:
-		return err
+		return &HeldUpError{err}
 	}
 	return &RefusedError{SQLState: pg.Code, Constraint: pg.ConstraintName, err: err}
 }
@@ -83,10 +105,11 @@ func (e quiet) Unwrap() error { return e.error }
 // withoutData returns err without the parts of PostgreSQL's answer that may quote a row:
 // only the SQLSTATE and the names in it are kept, since links and addresses must not be
 // logged. Classes in which PostgreSQL speaks only of itself, its tables and its locks are
-// kept in full.
+// kept in full, except for what somebody's PL/pgSQL raises under their codes.
 func withoutData(err error) error {
 	var pg *pgconn.PgError
-	if !errors.As(err, &pg) || slices.Contains([]string{"08", "25", "28", "3D", "3F", "40", "42", "53", "55", "57", "58"}, sqlClass(pg)) {
+	itself := []string{"08", "25", "28", "3D", "3F", "40", "42", "53", "54", "55", "57", "58"}
+	if !errors.As(err, &pg) || slices.Contains(itself, sqlClass(pg)) && pg.Routine != "exec_stmt_raise" {
 		return err
 	}
 	text := pg.Severity + ": SQLSTATE " + pg.Code
@@ -113,8 +136,8 @@ func RetryReasons() []string {
 	return []string{RetryConnection, RetryTimeout, RetryConflict, RetryResources, RetrySchema, RetryOther}
 }
 
-// RetryReason classifies an error of [Store.Apply] that is not a [RefusedError] and so
-// may pass.
+// RetryReason classifies an error of [Store.Apply] that may pass, as all do but a
+// [RefusedError].
 func RetryReason(err error) string {
 	var pg *pgconn.PgError
 	answered := errors.As(err, &pg)
@@ -135,7 +158,9 @@ func RetryReason(err error) string {
 	if errors.As(err, &dial) && sqlClass(pg) != "53" { // no such database, a closed one, a role that may not log in …
 		return RetryConnection
 	}
-	if pg.Code == "57014" { // query_canceled, as by statement_timeout
+	switch pg.Code {
+	case "57014", // query_canceled, as by statement_timeout
+		"55P03": // lock_not_available, as by lock_timeout
 		return RetryTimeout
 	}
 	switch sqlClass(pg) {

@@ -37,8 +37,8 @@ func (s *Store) SetTimeout(d time.Duration) { s.statementTimeout = d }
 // Settings is the statement that sets the transaction's local settings.
 func (s *Store) Settings() string { return s.settings() }
 
-// Classify is classify.
-var Classify = classify
+// Classify is classify, for an event that is alone at fault.
+func Classify(err error) error { return classify(err, true) }
 
 // Statement is a statement of the write path, with parameters for some events.
 type Statement struct {

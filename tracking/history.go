@@ -7,11 +7,13 @@ import (
 	"sync"
 )
 
+const copyHistory = `
+COPY mailtally.email_event (email_id, occurred_at, type, event_id, link, ip, user_agent, reason, message)
+FROM STDIN (FORMAT binary);`
+
 // appendHistory takes the new events and commits, in one round trip: the COMMIT is part
 // of the same query.
-const appendHistory = `
-COPY mailtally.email_event (email_id, occurred_at, type, event_id, link, ip, user_agent, reason, message)
-FROM STDIN (FORMAT binary);
+const appendHistory = copyHistory + `
 COMMIT`
 
 func (b *batch) appendHistoryAndCommit(ctx context.Context) error {

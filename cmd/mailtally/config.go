@@ -44,6 +44,8 @@ type config struct {
 	ConsumerMaxBatch int `env:"CONSUMER_MAX_BATCH" envDefault:"10000" for:"consumer" help:"the most events per transaction, and per poll"`
 	ConsumerWriters  int `env:"CONSUMER_WRITERS" envDefault:"4" for:"consumer" help:"concurrent transactions under a backlog"`
 
+	ConsumerMaxRefused int `env:"CONSUMER_MAX_REFUSED" envDefault:"100" for:"consumer" help:"the most events in a row that are dropped because PostgreSQL refuses them; 0 for no limit"`
+
 	DatabaseURL     string `env:"DATABASE_URL" for:"consumer migrate" help:"a PostgreSQL URL or keyword/value string, as libpq and pgx read it"`
 	DatabaseURLFile string `env:"DATABASE_URL_FILE" for:"consumer migrate" help:"a file that holds DATABASE_URL"`
 
@@ -155,6 +157,9 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	}
 	if _, known := compressions()[c.KafkaCompression]; !known {
 		problem("KAFKA_COMPRESSION", "want none, gzip, snappy, lz4 or zstd")
+	}
+	if c.ConsumerMaxRefused < 0 {
+		problem("CONSUMER_MAX_REFUSED", "%d: want 1 or more, or 0 for no limit", c.ConsumerMaxRefused)
 	}
 	if !c.KafkaTLS {
 		for variable, file := range map[string]string{"KAFKA_TLS_CA_FILE": c.KafkaTLSCAFile, "KAFKA_TLS_CERT_FILE": c.KafkaTLSCertFile, "KAFKA_TLS_KEY_FILE": c.KafkaTLSKeyFile} {

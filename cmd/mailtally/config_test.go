@@ -31,7 +31,7 @@ func TestConfig_Defaults(t *testing.T) {
 	c.endpoints = nil
 	want := config{
 		KafkaBrokers: []string{"localhost:9092"}, KafkaTopic: "email-events", KafkaDeadLetterTopic: "email-events.dead-letter",
-		KafkaGroup: "mailtally", KafkaCompression: "snappy", KafkaPartitions: 12, ConsumerMaxBatch: 10_000, ConsumerWriters: 4, MigrateTimeout: time.Minute,
+		KafkaGroup: "mailtally", KafkaCompression: "snappy", KafkaPartitions: 12, ConsumerMaxBatch: 10_000, ConsumerWriters: 4, ConsumerMaxRefused: 100, MigrateTimeout: time.Minute,
 		DatabaseURL: "postgres://user:hunter2@db/mailtally", HTTPAddr: ":8080", AdminAddr: ":8081",
 		HTTPIdleTimeout:      65 * time.Minute,
 		ResendWebhookSecrets: testSecret, LogLevel: slog.LevelInfo, LogFormat: "json", brokersDefaulted: true,
@@ -88,6 +88,7 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 		"CONSUMER_MAX_BATCH":           "0",
 		"CONSUMER_WRITERS":             "65",
 		"MIGRATE_TIMEOUT":              "30",
+		"CONSUMER_MAX_REFUSED":         "-1",
 		"KAFKA_TLS":                    "maybe",
 		"KAFKA_TLS_CA_FILE":            "/nowhere/ca",
 		"KAFKA_TLS_CERT_FILE":          "/nowhere/cert",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -36,7 +37,7 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 			return err
 		}
 		withSettings(log, c).Info("consumer started", "group", c.KafkaGroup, "database", databaseName(c.DatabaseURL),
-			"writers", c.ConsumerWriters, "max_batch", c.ConsumerMaxBatch, "admin_addr", admin.Addr().String())
+			"writers", c.ConsumerWriters, "max_batch", c.ConsumerMaxBatch, "max_refused", c.ConsumerMaxRefused, "admin_addr", admin.Addr().String())
 		member, err := newMember(c, pool, reg, log)
 		if err != nil {
 			return err
@@ -61,7 +62,7 @@ func newMember(c config, pool *pgxpool.Pool, reg prometheus.Registerer, log *slo
 	return consumer.New(consumer.Options{
 		Kafka: kafka, Topic: c.KafkaTopic, DeadLetterTopic: c.KafkaDeadLetterTopic, Group: c.KafkaGroup,
 		Providers: all.Providers(), Store: &tracking.Store{Pool: pool}, Registerer: reg, Logger: log,
-		MaxBatch: c.ConsumerMaxBatch, Writers: c.ConsumerWriters,
+		MaxBatch: c.ConsumerMaxBatch, Writers: c.ConsumerWriters, MaxRefused: cmp.Or(c.ConsumerMaxRefused, -1),
 	})
 }
 

@@ -21,7 +21,7 @@ var logKeys = []string{
 	// How often, how long.
 	"repeated", "tries", "duration", "retry_in", "session_timeout",
 	// The settings with which a process runs.
-	"version", "schema_version", "variables", "brokers", "tls", "sasl", "dead_letter_topic", "database", "writers", "max_batch", "http_addr", "admin_addr",
+	"version", "schema_version", "variables", "brokers", "tls", "sasl", "dead_letter_topic", "database", "writers", "max_batch", "max_refused", "http_addr", "admin_addr",
 }
 
 // Every message that the product logs is constant, since repeats are recognized by it,

@@ -28,6 +28,7 @@ var contract = map[string]map[string]string{
 		"mailtally_first_opens_total":      "COUNTER",
 		"mailtally_first_clicks_total":     "COUNTER",
 		"mailtally_records_lost_total":     "COUNTER",
+		"mailtally_dropping_stopped":       "GAUGE",
 		"mailtally_apply_duration_seconds": "HISTOGRAM",
 		"mailtally_apply_batch_events":     "HISTOGRAM",
 		"mailtally_apply_retries_total":    "COUNTER reason",

@@ -141,8 +141,8 @@ func TestCompose_Lifetimes(t *testing.T) {
 		if check != nil && (check.Timeout == nil || check.Interval == nil || *check.Timeout >= *check.Interval || check.StartPeriod == nil || check.StartInterval == nil) {
 			t.Errorf("%s: health check %+v", name, check)
 		}
-		// Both roles end within 20 s.
-		if ours(service) && (service.StopGracePeriod == nil || time.Duration(*service.StopGracePeriod) < 20*time.Second) {
+		// Both roles end within 20 s, a producer SHUTDOWN_DELAY later.
+		if ours(service) && (service.StopGracePeriod == nil || time.Duration(*service.StopGracePeriod) < 25*time.Second) {
 			t.Errorf("%s is killed after %v", name, service.StopGracePeriod)
 		}
 	}

@@ -48,13 +48,18 @@ func newRegistry() *prometheus.Registry {
 //	/          the live page, which draws /metrics
 //	/metrics   for Prometheus
 //	/healthz   200 while the process lives: a restart would fix nothing else
-//	/readyz    200 while all its dependencies answer, else 503 and the one that does not
-func adminHandler(reg *prometheus.Registry, checks ...check) http.Handler {
+//	/readyz    200 while all its dependencies answer, else 503 and the one that does not;
+//	           503 too from when running has ended
+func adminHandler(running context.Context, reg *prometheus.Registry, checks ...check) http.Handler {
 	mux := http.NewServeMux()
 	mountPage(mux)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if running.Err() != nil {
+			http.Error(w, "stopping", http.StatusServiceUnavailable)
+			return
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 		defer cancel()
 		lines := make([]string, len(checks))

@@ -19,7 +19,7 @@ import (
 func TestAdminHandler(t *testing.T) {
 	t.Parallel()
 	var broken error
-	handler := adminHandler(newRegistry(),
+	handler := adminHandler(t.Context(), newRegistry(),
 		check{"one", func(context.Context) error { return broken }},
 		check{"other", func(ctx context.Context) error {
 			if _, bounded := ctx.Deadline(); !bounded {
@@ -60,7 +60,7 @@ func TestAdminHandler_PartHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := make(chan struct{})
 		defer close(hangs)
-		handler := adminHandler(newRegistry(),
+		handler := adminHandler(t.Context(), newRegistry(),
 			check{"one", func(context.Context) error { return nil }},
 			check{"other", func(context.Context) error { <-hangs; return nil }})
 		start := time.Now()

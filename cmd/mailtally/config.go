@@ -54,6 +54,7 @@ type config struct {
 	HTTPAddr  string `env:"HTTP_ADDR" envDefault:":8080" for:"producer simulate" help:"the producer's public port: webhooks only"`
 	AdminAddr string `env:"ADMIN_ADDR" envDefault:":8081" for:"producer consumer healthcheck" help:"the admin port of every role: / (the live page), /metrics, /healthz, /readyz"`
 
+	ShutdownDelay   time.Duration `env:"SHUTDOWN_DELAY" envDefault:"5s" for:"producer" help:"how long a producer goes on after SIGTERM, with /readyz at 503"`
 	HTTPIdleTimeout time.Duration `env:"HTTP_IDLE_TIMEOUT" envDefault:"65m" for:"producer" help:"how long a connection to HTTP_ADDR may be idle"`
 
 	ResendWebhookSecrets     string `env:"RESEND_WEBHOOK_SECRETS" for:"producer simulate" help:"comma separated whsec_…: more than one while rotating"`
@@ -133,6 +134,9 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			problem(variable, "want host:port, or :port for all of this machine's addresses, such as 127.0.0.1:8080")
 		}
+	}
+	if c.ShutdownDelay < 0 {
+		problem("SHUTDOWN_DELAY", "%v: want 0 or more", c.ShutdownDelay)
 	}
 	if c.HTTPIdleTimeout <= 0 {
 		problem("HTTP_IDLE_TIMEOUT", "%v: want more than 0", c.HTTPIdleTimeout)

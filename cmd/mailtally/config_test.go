@@ -33,7 +33,7 @@ func TestConfig_Defaults(t *testing.T) {
 		KafkaBrokers: []string{"localhost:9092"}, KafkaTopic: "email-events", KafkaDeadLetterTopic: "email-events.dead-letter",
 		KafkaGroup: "mailtally", KafkaCompression: "snappy", KafkaPartitions: 12, ConsumerMaxBatch: 10_000, ConsumerWriters: 4, ConsumerMaxRefused: 100, MigrateTimeout: time.Minute,
 		DatabaseURL: "postgres://user:hunter2@db/mailtally", HTTPAddr: ":8080", AdminAddr: ":8081",
-		HTTPIdleTimeout:      65 * time.Minute,
+		HTTPIdleTimeout: 65 * time.Minute, ShutdownDelay: 5 * time.Second,
 		ResendWebhookSecrets: testSecret, LogLevel: slog.LevelInfo, LogFormat: "json", brokersDefaulted: true,
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -98,6 +98,7 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 		"HTTP_ADDR":                    "8080",
 		"ADMIN_ADDR":                   "localhost",
 		"HTTP_IDLE_TIMEOUT":            "0s",
+		"SHUTDOWN_DELAY":               "-1s",
 		"RESEND_WEBHOOK_SECRETS_FILE":  "/nowhere/secrets",
 		"POSTMARK_WEBHOOK_CREDENTIALS": "nobody",
 		"LOG_LEVEL":                    "loud",

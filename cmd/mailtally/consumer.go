@@ -43,7 +43,7 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 			return err
 		}
 		roles := life.group("consumer", roleStopTimeout)
-		roles.serve("admin", admin, adminHandler(reg, check{"kafka", member.Ready}, databaseCheck(pool)), adminServing())
+		roles.serve("admin", admin, adminHandler(ctx, reg, check{"kafka", member.Ready}, databaseCheck(pool)), adminServing())
 		roles.runMembers(pool, reg, member)
 		return nil
 	})

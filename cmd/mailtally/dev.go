@@ -26,12 +26,12 @@ const (
 	devStopTimeout = 5 * time.Second
 )
 
-// devDefaults are loopback addresses, and a log level that leaves the screen to the
-// numbers.
+// devDefaults are loopback addresses, a log level that leaves the screen to the numbers,
+// and no wait for a load balancer.
 func devDefaults() map[string]string {
 	return map[string]string{
 		"HTTP_ADDR": "127.0.0.1:8080", "ADMIN_ADDR": "127.0.0.1:8081",
-		"LOG_LEVEL": "warn", "LOG_FORMAT": "text",
+		"LOG_LEVEL": "warn", "LOG_FORMAT": "text", "SHUTDOWN_DELAY": "0s",
 	}
 }
 
@@ -96,7 +96,7 @@ func startDev(ctx context.Context, life *lifecycle, c config, flags devFlags, i 
 		return err
 	}
 	life.onEnd("the numbers", 0, func() error { printStatus(i.stdout, reg); return nil })
-	if err := startRoles(life.group("roles", devStopTimeout), c, pool, reg, public, admin); err != nil {
+	if err := startRoles(ctx, life.group("roles", c.ShutdownDelay+devStopTimeout), c, pool, reg, public, admin); err != nil {
 		return err
 	}
 	if flags.rate > 0 {
@@ -122,7 +122,7 @@ func startDev(ctx context.Context, life *lifecycle, c config, flags devFlags, i 
 
 // startRoles starts a producer, the members of the group, and one admin server for all
 // of them.
-func startRoles(life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.Registry, public, admin net.Listener) error {
+func startRoles(ctx context.Context, life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.Registry, public, admin net.Listener) error {
 	// Each role has labels of its own, as it would in its own process.
 	as := func(name string) prometheus.Registerer {
 		return prometheus.WrapRegistererWith(prometheus.Labels{"member": name}, reg)
@@ -143,9 +143,9 @@ func startRoles(life *lifecycle, c config, pool *pgxpool.Pool, reg *prometheus.R
 		return err
 	}
 	checks = append(checks, check{"producer", gateway.Ready})
-	life.serve("admin", admin, adminHandler(reg, checks...), adminServing())
+	life.serve("admin", admin, adminHandler(ctx, reg, checks...), adminServing())
 	life.runMembers(pool, reg, members...)
-	life.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), c.HTTPIdleTimeout, devDrain})
+	life.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), c.HTTPIdleTimeout, c.ShutdownDelay, devDrain})
 	return nil
 }
 

@@ -21,8 +21,8 @@ import (
 )
 
 func main() {
-	// A second signal changes nothing: wrappers such as timeout send two at once, and
-	// every step of stopping is bounded.
+	// A second signal changes nothing, except that it ends SHUTDOWN_DELAY: wrappers such
+	// as timeout send two at once, and every step of stopping is bounded.
 	ctx, _ := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	// Not in run: tests call that several times in one process.
 	if len(os.Args) > 1 && os.Args[1] == "consumer" && os.Getenv("GOMEMLIMIT") == "" {

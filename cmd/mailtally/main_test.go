@@ -166,7 +166,7 @@ func system(t *testing.T) map[string]string {
 	t.Cleanup(broker.Close)
 	return map[string]string{
 		"KAFKA_BROKERS": broker.Addr(), "DATABASE_URL": testpg.New(t, "empty", nil),
-		"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0",
+		"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0", "SHUTDOWN_DELAY": "0s",
 		"RESEND_WEBHOOK_SECRETS": testSecret,
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
@@ -22,7 +23,7 @@ func askPage(method, target string, header http.Header) *http.Response {
 		r.Header[name] = values
 	}
 	w := httptest.NewRecorder()
-	adminHandler(newRegistry()).ServeHTTP(w, r)
+	adminHandler(context.Background(), newRegistry()).ServeHTTP(w, r)
 	return w.Result()
 }
 

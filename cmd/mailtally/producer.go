@@ -9,15 +9,16 @@ import (
 	"github.com/mailtally/mailtally/producer"
 )
 
-// runProducer is the webhook gateway. When ctx ends it takes no more webhooks, and
-// answers those in flight once their outcome is known.
+// runProducer is the webhook gateway. When ctx ends it is not ready any more, goes on for
+// SHUTDOWN_DELAY, takes no more webhooks, and answers those in flight once their outcome
+// is known.
 func runProducer(ctx context.Context, i *invocation) error {
 	c, log, flush, err := i.begin(needsProvider)
 	if err != nil {
 		return err
 	}
 	defer flush()
-	err = live(ctx, log, func(_ context.Context, life *lifecycle) error {
+	err = live(ctx, log, func(ctx context.Context, life *lifecycle) error {
 		public, err := life.listen("HTTP_ADDR", c.HTTPAddr)
 		if err != nil {
 			return err
@@ -26,15 +27,15 @@ func runProducer(ctx context.Context, i *invocation) error {
 		if err != nil {
 			return err
 		}
-		roles := life.group("producer", roleStopTimeout)
+		roles := life.group("producer", c.ShutdownDelay+roleStopTimeout)
 		reg := newRegistry()
 		gateway, err := newGateway(roles, c, reg, reg)
 		if err != nil {
 			return err
 		}
 		withSettings(log, c).Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String())
-		roles.serve("admin", admin, adminHandler(reg, check{"kafka", gateway.Ready}), adminServing())
-		roles.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), c.HTTPIdleTimeout, webhookDrain})
+		roles.serve("admin", admin, adminHandler(ctx, reg, check{"kafka", gateway.Ready}), adminServing())
+		roles.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), c.HTTPIdleTimeout, c.ShutdownDelay, webhookDrain})
 		return nil
 	})
 	if err == nil {

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -40,17 +42,26 @@ func (l *lifecycle) listen(variable, addr string) (net.Listener, error) {
 type serving struct {
 	connections int           // the most at the same moment
 	idle        time.Duration // how long a connection may be idle between requests
-	drain       time.Duration // how long requests in flight are waited for at the end
+	delay       time.Duration // how long requests are still taken at the end, until load balancers have noticed
+	drain       time.Duration // how long those in flight are waited for then
 }
 
-func adminServing() serving { return serving{adminConnections(), 2 * time.Minute, adminDrain} }
+func adminServing() serving { return serving{adminConnections(), 2 * time.Minute, 0, adminDrain} }
 
-// serve answers requests on listener until its turn to end.
+// serve answers requests on listener until its turn to end. Then it goes on for a while,
+// but asks each client to come back on another connection: load balancers need some
+// seconds to send requests elsewhere (kubernetes/kubernetes#20473).
 func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handler, how serving) {
 	log := l.log.With("component", name)
 	connections := newConnections(listener, how.connections, log)
+	var ending atomic.Bool
 	server := &http.Server{
-		Handler: handler,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if ending.Load() {
+				w.Header().Set("Connection", "close")
+			}
+			handler.ServeHTTP(w, r)
+		}),
 		// How long a client has to send its request, and then to take the answer.
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
@@ -67,6 +78,18 @@ func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handl
 		case err := <-failed:
 			return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 		case <-ctx.Done():
+		}
+		ending.Store(true)
+		if how.delay > 0 {
+			hurried, done := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGINT, syscall.SIGTERM)
+			defer done()
+			log.Info("stopping: requests are still taken until load balancers have noticed; another signal ends the wait", "duration", how.delay.String())
+			select {
+			case <-time.After(how.delay):
+			case <-hurried.Done():
+			case err := <-failed:
+				return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+			}
 		}
 		log.Info("stopping: no more requests are taken")
 		start := time.Now()

@@ -18,7 +18,7 @@ func TestServe_PanicIsLogged(t *testing.T) {
 	written := newOutput()
 	log, flush := newLogger(config{}, written)
 	life := &lifecycle{log: log, fail: func(err error) { t.Error(err) }}
-	life.serve("webhooks", listener, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { panic("at " + r.URL.Path) }), serving{10, time.Minute, devDrain})
+	life.serve("webhooks", listener, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { panic("at " + r.URL.Path) }), serving{10, time.Minute, 0, devDrain})
 	if response, err := http.Get("http://" + listener.Addr().String() + "/place"); err == nil {
 		response.Body.Close()
 		t.Errorf("answered %d", response.StatusCode)

@@ -57,7 +57,7 @@ func (b *bench) mailtally(ctx context.Context, role string, env ...string) (*pro
 	// Nothing from this process's environment except what any program needs: other
 	// settings, such as GOGC, must not be measured.
 	cmd.Env = append(env, "HTTP_ADDR="+addr, "ADMIN_ADDR="+admin, "RESEND_WEBHOOK_SECRETS=whsec_"+base64.StdEncoding.EncodeToString([]byte(webhookKey)),
-		"LOG_FORMAT=text", "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
+		"LOG_FORMAT=text", "SHUTDOWN_DELAY=0s", "PATH="+os.Getenv("PATH"), "HOME="+os.Getenv("HOME"))
 	cmd.Stdout, cmd.Stderr = out, out
 	p, err := child.Start(cmd)
 	if err != nil {

@@ -46,6 +46,7 @@ var alerts = map[string][]string{
 	"MailtallyFirstOpensStopped":     {"warning"},
 	"MailtallyNotReconciled":         {"critical"},
 	"MailtallyDatabaseSlow":          {"warning"},
+	"MailtallyPartitionsNotMade":     {"warning"},
 	"MailtallyVacuumHeldBack":        {"warning"},
 	"MailtallyDatabaseAway":          {"critical"},
 	"MailtallyDroppingStopped":       {"critical"},

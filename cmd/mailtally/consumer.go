@@ -71,7 +71,8 @@ func newMember(c config, pool *pgxpool.Pool, reg prometheus.Registerer, log *slo
 func (l *lifecycle) runMembers(pool *pgxpool.Pool, reg prometheus.Registerer, members ...*consumer.Consumer) {
 	vacuum := newVacuumWatch(reg)
 	l.run("vacuum", func(ctx context.Context) error { vacuum.run(ctx, pool, vacuumInterval, l.log); return nil })
-	l.run("partitions", func(ctx context.Context) error { keepPartitions(ctx, pool, l.log); return nil })
+	failing := newPartitionsFailing(reg)
+	l.run("partitions", func(ctx context.Context) error { keepPartitions(ctx, pool, failing, l.log); return nil })
 	l.run("members", func(ctx context.Context) error {
 		var running sync.WaitGroup
 		for _, m := range members {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -12,8 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/mailtally/mailtally/tracking"
 )
 
 // openPool makes the pool, which connects on first use. It has room for that many
@@ -62,34 +59,4 @@ func (l *lifecycle) openPool(ctx context.Context, c config, members int, reg pro
 		l.onEnd("database connections", poolCloseTimeout, func() error { pool.Close(); return nil })
 	}
 	return pool, err
-}
-
-// partitionInterval is how often a member creates missing partitions for the coming
-// months. They are created months ahead, so there is time to fix a failure.
-const partitionInterval = time.Hour
-
-// keepPartitions creates the partitions of coming months, until ctx ends.
-func keepPartitions(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
-	ticker := time.NewTicker(partitionInterval)
-	defer ticker.Stop()
-	for {
-		ensurePartitions(ctx, pool, log)
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// ensurePartitions creates the missing partitions of the history. A failure is no more
-// than a warning: the default partition takes the events meanwhile.
-func ensurePartitions(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) {
-	made, err := tracking.EnsurePartitions(ctx, pool, time.Now())
-	if len(made) > 0 {
-		log.Info("partitions of the history made", "tables", made)
-	}
-	if err != nil && ctx.Err() == nil {
-		log.Warn("partitions of the history not made: consumers try again every hour, and until then the default partition takes their events", "error", err)
-	}
 }

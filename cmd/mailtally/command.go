@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -28,8 +29,9 @@ type invocation struct {
 	stdout, stderr io.Writer
 }
 
-// begin parses the flags, reads the configuration and opens the log. Call flush last:
-// it writes the lines that the log limiter holds back.
+// begin parses the flags, reads the configuration and opens the log. Call flush
+// before the last line, and at the end in any case: it writes the lines that the log
+// limiter holds back.
 func (i *invocation) begin(needs int) (c config, log *slog.Logger, flush func(), err error) {
 	if err := i.parse(); err != nil {
 		return c, nil, nil, err
@@ -47,6 +49,19 @@ func (i *invocation) begin(needs int) (c config, log *slog.Logger, flush func(),
 		log.Warn("environment variables that mailtally does not know: misspelt?", "variables", unknown)
 	}
 	return c, log, flush, nil
+}
+
+// report says why the command has failed, in the format of its log: what collects the
+// log has to understand this line above all.
+func (i *invocation) report(err error) {
+	for _, v := range variables() {
+		if v.name == "LOG_FORMAT" && v.readBy(i.name) && cmp.Or(i.withDefaults()[v.name], v.preset) == "json" {
+			log := slog.New(slog.NewJSONHandler(i.stderr, &slog.HandlerOptions{ReplaceAttr: safeErrors}))
+			log.Error("ended by an error", "component", i.name, "error", err)
+			return
+		}
+	}
+	fmt.Fprintf(i.stderr, "mailtally %s: %s\n", i.name, safeText(err))
 }
 
 // parse parses the flags; nothing may follow them. If help was asked for, it prints

@@ -22,11 +22,12 @@ func runConsumer(ctx context.Context, i *invocation) error {
 		return err
 	}
 	defer flush()
-	return runMember(ctx, c, newRegistry(), log)
+	return runMember(ctx, c, newRegistry(), log, flush)
 }
 
-// runMember runs a member that registers its metrics in reg.
-func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slog.Logger) error {
+// runMember runs a member that registers its metrics in reg. flush writes what log holds
+// back.
+func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slog.Logger, flush func()) error {
 	err := live(ctx, log, func(ctx context.Context, life *lifecycle) error {
 		admin, err := life.listen("ADMIN_ADDR", c.AdminAddr)
 		if err != nil {
@@ -48,6 +49,7 @@ func runMember(ctx context.Context, c config, reg *prometheus.Registry, log *slo
 		return nil
 	})
 	if err == nil {
+		flush()
 		log.Info("consumer stopped", "group", c.KafkaGroup)
 	}
 	return err

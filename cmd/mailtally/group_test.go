@@ -39,7 +39,7 @@ func join(t *testing.T, environ map[string]string) *member {
 		defer close(m.ended)
 		log, flush := newLogger(c, m.stderr)
 		defer flush()
-		if err := runMember(ctx, c, m.reg, log); err != nil {
+		if err := runMember(ctx, c, m.reg, log, flush); err != nil {
 			t.Error(err)
 		}
 	}()

@@ -17,7 +17,7 @@ var logKeys = []string{
 	// Where: in Kafka, in PostgreSQL, in which part of the process.
 	"topic", "partition", "offset", "records", "group", "partitions", "owned", "tables", "component", "member", "broker",
 	// What and why.
-	"reason", "type", "provider", "error", "differs", "kafka",
+	"reason", "type", "provider", "error", "other_errors", "differs", "kafka",
 	// How often, how long.
 	"repeated", "tries", "duration", "retry_in", "session_timeout",
 	// The settings with which a process runs.
@@ -29,7 +29,7 @@ var logKeys = []string{
 // them; that is checked too.
 func TestLogKeys(t *testing.T) {
 	t.Parallel()
-	used := map[string]bool{"repeated": true, "kafka": true} // by the limit, and by the Kafka client
+	used := map[string]bool{"repeated": true, "other_errors": true, "kafka": true} // by the limit, and by the Kafka client
 	for _, dir := range []string{".", "../../consumer", "../../producer", "../../tracking"} {
 		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 		if err != nil || len(files) == 0 {

@@ -13,12 +13,14 @@ const (
 	logBurst    = 5
 	logInterval = 10 * time.Second
 	logKinds    = 500 // kinds that are limited: bounds memory, should a message not be constant
+	otherErrors = 3
 )
 
 // logLimit passes records on to another handler, but no flood of them. Of a kind,
 // logBurst are written at once; then, each logInterval and at the end, the newest, with
-// the number of the others as "repeated". A quiet interval resets the kind. So lines and
-// repeated always add up to what was logged. At debug level nothing is held back.
+// the number of the others as "repeated", and up to otherErrors of their errors as
+// "other_errors", if those are different ones. A quiet interval resets the kind. So lines
+// and repeated always add up to what was logged. At debug level nothing is held back.
 type logLimit struct {
 	slog.Handler         // the next
 	kind         logKind // its attributes set by With
@@ -43,6 +45,39 @@ type logNewest struct {
 	seen   int
 	record slog.Record
 	by     slog.Handler
+	errors []string // different ones of those held back: one more than otherErrors, since the newest's may be among them
+}
+
+// hold holds r back in place of the one before.
+func (n *logNewest) hold(r slog.Record, by slog.Handler) {
+	n.record, n.by = r.Clone(), by
+	if text := errorOf(r); len(n.errors) <= otherErrors && text != "" && !slices.Contains(n.errors, text) {
+		n.errors = append(n.errors, text)
+	}
+}
+
+// release writes the record held back, and what stands for the others.
+func (n *logNewest) release() {
+	if others := n.seen - logBurst - 1; others > 0 {
+		n.record.AddAttrs(slog.Int("repeated", others))
+	}
+	newest := errorOf(n.record)
+	if others := slices.DeleteFunc(n.errors, func(text string) bool { return text == newest }); len(others) > 0 {
+		n.record.AddAttrs(slog.Any("other_errors", others[:min(len(others), otherErrors)]))
+	}
+	_ = n.by.Handle(context.Background(), n.record) // nobody to report it to
+	n.seen, n.errors = logBurst, nil
+}
+
+// errorOf is the text of r's error, if it has one.
+func errorOf(r slog.Record) (text string) {
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "error" {
+			text = safeErrors(nil, a).Value.String()
+		}
+		return text == ""
+	})
+	return text
 }
 
 // newLogLimit limits next until stop is called, which writes what is held back.
@@ -69,11 +104,7 @@ func (s *logSeen) endInterval(last bool) {
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.kinds, func(_ logKind, n *logNewest) bool { return n.seen <= logBurst })
 	for _, n := range slices.SortedFunc(maps.Values(s.kinds), func(a, b *logNewest) int { return a.record.Time.Compare(b.record.Time) }) {
-		if others := n.seen - logBurst - 1; others > 0 {
-			n.record.AddAttrs(slog.Int("repeated", others))
-		}
-		_ = n.by.Handle(context.Background(), n.record) // nobody to report it to
-		n.seen = logBurst
+		n.release()
 	}
 	if last {
 		s.kinds = nil
@@ -100,7 +131,7 @@ func (l *logLimit) Handle(ctx context.Context, r slog.Record) error {
 	if n.seen++; n.seen <= logBurst {
 		return l.Handler.Handle(ctx, r)
 	}
-	n.record, n.by = r.Clone(), l.Handler
+	n.hold(r, l.Handler)
 	return nil
 }
 

@@ -219,3 +219,38 @@ func TestLogLimit_Concurrent(t *testing.T) {
 		t.Errorf("the lines stand for %d records of %d", got, writers*each)
 	}
 }
+
+// Where the lines that are held back differ in their errors, the line that stands for
+// them says which else there were: one that comes once may be the one that matters.
+func TestLogLimit_OtherErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, _, flush, written := limited(slog.LevelInfo)
+		defer flush()
+		say := func(texts ...string) {
+			for _, text := range texts {
+				log.Warn("again", "error", errors.New(text))
+			}
+		}
+		newest := func() logLine { return written.lines()[len(written.lines())-1] }
+		say("a", "a", "a", "a", "a") // written at once
+		say("b", "disk full", "b", "b")
+		time.Sleep(logInterval)
+		synctest.Wait()
+		if line := newest(); line["error"] != "b" || line["repeated"] != 3.0 || fmt.Sprint(line["other_errors"]) != "[disk full]" {
+			t.Errorf("got %v", line)
+		}
+		say("a", "a")
+		time.Sleep(logInterval)
+		synctest.Wait()
+		if line := newest(); line["error"] != "a" || line["repeated"] != 1.0 || line["other_errors"] != nil {
+			t.Errorf("of one error alone: %v", line)
+		}
+		for i := range 1000 {
+			say(fmt.Sprint(i))
+		}
+		flush()
+		if line := newest(); line["error"] != "999" || line["repeated"] != 999.0 || fmt.Sprint(line["other_errors"]) != "[0 1 2]" {
+			t.Errorf("of many: %v", line)
+		}
+	})
+}

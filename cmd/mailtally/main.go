@@ -83,14 +83,15 @@ func run(ctx context.Context, args []string, environ map[string]string, stdout, 
 		fmt.Fprintf(stderr, "mailtally: no command %q\n\n%s", name, usage())
 		return exitUsage
 	}
-	err := all[i].run(ctx, &invocation{
+	this := &invocation{
 		command: all[i], flags: flag.NewFlagSet(name, flag.ContinueOnError),
 		args: args[1:], environ: environ, stdout: stdout, stderr: stderr,
-	})
+	}
+	err := this.run(ctx, this)
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
-	fmt.Fprintf(stderr, "mailtally %s: %s\n", name, safeText(err))
+	this.report(err)
 	if errors.As(err, new(usageError)) {
 		return exitUsage
 	}

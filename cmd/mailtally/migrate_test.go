@@ -142,7 +142,7 @@ func TestMigrate_Refused(t *testing.T) {
 		!strings.Contains(p.stderr.String(), "check user and password in DATABASE_URL") {
 		t.Errorf("exit code %d: %s", code, p.stderr)
 	}
-	p = start(t, with(environ, "KAFKA_REPLICATION_FACTOR", "7"), "migrate")
+	p = start(t, with(environ, "KAFKA_REPLICATION_FACTOR", "7", "LOG_FORMAT", "text"), "migrate")
 	if code := p.wait(); code != exitFailure || strings.Contains(p.stderr.String(), "not there yet") ||
 		!strings.Contains(p.stderr.String(), `create Kafka topic "email-events" on `+environ["KAFKA_BROKERS"]+": INVALID_REPLICATION_FACTOR") {
 		t.Errorf("exit code %d: %s", code, p.stderr)

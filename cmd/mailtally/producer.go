@@ -39,6 +39,7 @@ func runProducer(ctx context.Context, i *invocation) error {
 		return nil
 	})
 	if err == nil {
+		flush()
 		log.Info("producer stopped")
 	}
 	return err

@@ -38,7 +38,7 @@ func TestUsage(t *testing.T) {
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			t.Parallel()
-			p := start(t, map[string]string{"RESEND_WEBHOOK_SECRETS": testSecret}, test.args...)
+			p := start(t, map[string]string{"RESEND_WEBHOOK_SECRETS": testSecret, "LOG_FORMAT": "text"}, test.args...)
 			if code := p.wait(); code != test.code {
 				t.Errorf("exit code %d, want %d", code, test.code)
 			}

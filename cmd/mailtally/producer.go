@@ -34,7 +34,9 @@ func runProducer(ctx context.Context, i *invocation) error {
 			return err
 		}
 		withSettings(log, c).Info("producer started", "http_addr", public.Addr().String(), "admin_addr", admin.Addr().String())
-		roles.serve("admin", admin, adminHandler(ctx, reg, check{"kafka", gateway.Ready}), adminServing())
+		kafka := check{"kafka", gateway.Ready}
+		roles.run("asking for Kafka", func(ctx context.Context) error { askUntilReady(ctx, kafka, log); return nil })
+		roles.serve("admin", admin, adminHandler(ctx, reg, kafka), adminServing())
 		roles.serve("webhooks", public, gateway.Handler(), serving{webhookConnections(), c.HTTPIdleTimeout, c.ShutdownDelay, webhookDrain})
 		return nil
 	})

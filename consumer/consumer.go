@@ -159,7 +159,11 @@ func New(o Options) (*Consumer, error) {
 	c.abort = abort
 	size := newFetchSize()
 	all, partition := size.bytes()
-	var err error
+	unpack, err := newUnpacking()
+	if err != nil {
+		abort()
+		return nil, fmt.Errorf("consumer: %w", err)
+	}
 	c.client, err = kgo.NewClient(append(slices.Clip(o.Kafka),
 		kgo.WithContext(base),
 		kgo.ConsumeTopics(o.Topic),
@@ -187,8 +191,8 @@ func New(o Options) (*Consumer, error) {
 		kgo.FetchMaxWait(fetchMaxWait),
 		kgo.FetchMaxBytes(all),
 		kgo.FetchMaxPartitionBytes(partition),
-		kgo.MaxDecompressBatchBytes(maxUnpackedBatch),
-		kgo.WithHooks(size),
+		kgo.WithDecompressor(unpack),
+		kgo.WithHooks(size, unpack),
 		// For dead letters. acks=all and idempotence are kgo's defaults.
 		kgo.ProducerBatchMaxBytes(DeadLetterMaxBytes),
 		kgo.RecordDeliveryTimeout(workTimeout),

@@ -15,7 +15,7 @@ type item struct {
 	partition, epoch int32
 	offset           int64
 	record           *kgo.Record // nil after decoding, unless it must be kept
-	bytes            int         // size of the record's value, even once the record is released
+	bytes            int         // size of the record, even once that is released
 	event            tracking.Event
 	why              *tracking.DropError // nil for an event
 	received         time.Time
@@ -31,7 +31,7 @@ func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool)
 	if r.Attrs.IsControl() { // only its offset matters
 		return item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, done: true}
 	}
-	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: len(r.Value)}
+	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: size(r)}
 	*travelled = readRecord(r)
 	// If nothing says when the webhook was received, fall back to the record's timestamp.
 	i.received = travelled.ReceivedAt
@@ -47,16 +47,27 @@ func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool)
 	if err != nil && !errors.As(err, &i.why) { // no provider should, but no error is an event
 		i.why = &tracking.DropError{Reason: tracking.NotJSON, Detail: err.Error()}
 	}
+	i.event.ShortenID()
 	if i.why == nil && !keep {
 		i.record = nil
 	}
 	return i
 }
 
-// Memory overhead of an item and of a record, beside their bytes.
+// size is how many bytes a record holds, headers and key included.
+func size(r *kgo.Record) int {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value) + headerOverhead
+	}
+	return n
+}
+
+// Memory overhead of an item, a record and a header, beside their bytes.
 const (
 	itemOverhead   = 400
 	recordOverhead = 400
+	headerOverhead = 40
 )
 
 // held is roughly how many bytes of memory the item takes.

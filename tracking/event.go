@@ -65,8 +65,11 @@ type Event struct {
 	// ProviderEmailID is the provider's own id of the email if EmailID was derived from
 	// it (see [EmailID]); empty if they are the same.
 	ProviderEmailID string
-	// EventID is the provider's, the same on every redelivery.
+	// EventID is the provider's, the same on every redelivery; its beginning after
+	// [Event.ShortenID].
 	EventID string
+	hash    int64 // of the whole EventID, if isCut
+	isCut   bool
 	Type    Type
 	// OccurredAt is when it happened, in UTC and whole microseconds, the resolution of
 	// timestamptz.

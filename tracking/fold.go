@@ -3,7 +3,6 @@ package tracking
 import (
 	"bytes"
 	"cmp"
-	"crypto/sha256"
 	"encoding/binary"
 	"slices"
 
@@ -19,20 +18,12 @@ type key struct {
 	event int32 // index in the batch
 }
 
-// eventHash is the first 64 bits of the id's SHA-256. Two ids of one email that collide
-// would count once: with a million events of one email, the chance of any collision is 3
-// in 100 million. The hashes are in the database, so the function must never change.
-func eventHash(eventID string) int64 {
-	sum := sha256.Sum256([]byte(eventID))
-	return int64(binary.BigEndian.Uint64(sum[:]))
-}
-
 // sortedKeys returns the keys of the batch's distinct events, by (email, hash). Of events
 // with the same key, the first in the batch is kept.
 func sortedKeys(events []Event) []key {
 	keys := make([]key, len(events))
 	for i := range events {
-		keys[i] = key{events[i].EmailID, eventHash(events[i].EventID), int32(i)}
+		keys[i] = key{events[i].EmailID, events[i].idHash(), int32(i)}
 	}
 	slices.SortFunc(keys, compareKeys)
 	return slices.CompactFunc(keys, func(a, b key) bool { return a.email == b.email && a.hash == b.hash })

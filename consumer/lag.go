@@ -145,7 +145,8 @@ func (c *Consumer) watchLag(ctx context.Context) (wait func()) {
 	running.Go(func() {
 		ticker := time.NewTicker(lagInterval)
 		defer ticker.Stop()
-		for {
+		for known := false; ; {
+			known = known || c.warnOfCompaction(ctx)
 			c.measureLag(ctx)
 			select {
 			case <-c.lags.added:

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/mailtally/mailtally/internal/faults"
 )
@@ -115,15 +116,48 @@ func TestMigrate_TopicsThatDiffer(t *testing.T) {
 	if got := differing(); len(got) != 0 {
 		t.Errorf("topics as they should be differ: %v", got)
 	}
-	_, err := admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "retention.ms", Value: kadm.StringPtr("1000")}}, "email-events.dead-letter")
+	for _, alter := range []struct{ topic, name, value string }{
+		{"email-events", "cleanup.policy", "compact"},
+		{"email-events", "max.message.bytes", "20000"},
+		{"email-events", "retention.ms", "3600000"},
+		{"email-events.dead-letter", "cleanup.policy", "compact,delete"},
+		{"email-events.dead-letter", "max.message.bytes", "4194304"}, // more is fine
+		{"email-events.dead-letter", "retention.ms", "1000"},
+	} {
+		if _, err := admin.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: alter.name, Value: &alter.value}}, alter.topic); err != nil {
+			t.Fatal(err)
+		}
+	}
+	environ = with(environ, "KAFKA_REPLICATION_FACTOR", "3")
+	want := "map[email-events:[replication factor is 1, not 3 cleanup.policy is compact, not delete min.insync.replicas is 1, not 2 " +
+		"max.message.bytes is 20000, less than 1048588 retention.ms is 3600000, less than 86400000] " +
+		"email-events.dead-letter:[replication factor is 1, not 3 cleanup.policy is compact,delete, not delete min.insync.replicas is 1, not 2 " +
+		"retention.ms is 1000, less than 2592000000]]"
+	if got := fmt.Sprint(differing()); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// The topics that migrate creates do not depend on what the broker does by default: a
+// compacted one would lose events, one that takes little would refuse them.
+func TestMigrate_TopicsAreExplicit(t *testing.T) {
+	t.Parallel()
+	environ := migrated(t)
+	admin, ctx := ask(t, environ["KAFKA_BROKERS"])
+	described, err := admin.DescribeTopicConfigs(ctx, "email-events", "email-events.dead-letter")
 	if err != nil {
 		t.Fatal(err)
 	}
-	environ = with(environ, "KAFKA_REPLICATION_FACTOR", "3")
-	want := "map[email-events:[replication factor is 1, not 3 min.insync.replicas is 1, not 2] " +
-		"email-events.dead-letter:[replication factor is 1, not 3 min.insync.replicas is 1, not 2 retention.ms is 1000, not 2592000000]]"
-	if got := fmt.Sprint(differing()); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+	for _, topic := range described {
+		set := make(map[string]string)
+		for _, config := range topic.Configs {
+			if config.Source == kmsg.ConfigSourceDynamicTopicConfig {
+				set[config.Key] = config.MaybeValue()
+			}
+		}
+		if set["cleanup.policy"] != "delete" || set["max.message.bytes"] == "" {
+			t.Errorf("%s is created with %v", topic.Name, set)
+		}
 	}
 }
 

@@ -18,8 +18,18 @@ import (
 	"github.com/mailtally/mailtally/consumer"
 )
 
-// deadLetterRetention is a month, in ms, to investigate what was dropped.
-const deadLetterRetention = 30 * 24 * 60 * 60 * 1000
+const (
+	// eventMaxBytes is Kafka's default for a record batch. The largest webhook takes a
+	// quarter of it.
+	eventMaxBytes = 1<<20 + 12
+
+	// eventRetention is the least, in ms, that a group may be away without losing events.
+	// Kafka's default is a week.
+	eventRetention = 24 * 60 * 60 * 1000
+
+	// deadLetterRetention is a month, in ms, to investigate what was dropped.
+	deadLetterRetention = 30 * 24 * 60 * 60 * 1000
+)
 
 // topic is how a topic should be set up.
 type topic struct {
@@ -27,14 +37,20 @@ type topic struct {
 	partitions int32
 	replicas   int16 // 0: the broker's default
 	configs    map[string]string
+	atLeast    map[string]int // settings of which more is fine, or -1, without limit
 }
 
 func topics(c config) []topic {
-	events := topic{c.KafkaTopic, c.KafkaPartitions, c.KafkaReplicationFactor, map[string]string{}}
+	// Compaction would remove all but the newest event of an email, counted or not.
+	events := topic{c.KafkaTopic, c.KafkaPartitions, c.KafkaReplicationFactor, map[string]string{
+		"cleanup.policy":    "delete",
+		"max.message.bytes": strconv.Itoa(eventMaxBytes),
+	}, map[string]int{"max.message.bytes": eventMaxBytes, "retention.ms": eventRetention}}
 	deadLetters := topic{c.KafkaDeadLetterTopic, 1, c.KafkaReplicationFactor, map[string]string{
+		"cleanup.policy":    "delete",
 		"max.message.bytes": strconv.Itoa(consumer.DeadLetterMaxBytes),
 		"retention.ms":      strconv.Itoa(deadLetterRetention),
-	}}
+	}, map[string]int{"max.message.bytes": consumer.DeadLetterMaxBytes, "retention.ms": deadLetterRetention}}
 	if c.KafkaReplicationFactor >= 3 {
 		// With the broker's default of 1, acks=all would be content with a single
 		// replica while the others are away.
@@ -105,9 +121,6 @@ func (t topic) differs(ctx context.Context, admin *kadm.Client) (list []string, 
 	if t.replicas > 0 {
 		compare("replication factor", strconv.Itoa(found[t.name].Partitions.NumReplicas()), strconv.Itoa(int(t.replicas)))
 	}
-	if len(t.configs) == 0 {
-		return list, nil
-	}
 	described, err := admin.DescribeTopicConfigs(ctx, t.name)
 	resource, onErr := described.On(t.name, nil)
 	if err = cmp.Or(err, onErr, resource.Err); err != nil {
@@ -118,7 +131,14 @@ func (t topic) differs(ctx context.Context, admin *kadm.Client) (list []string, 
 		is[config.Key] = config.MaybeValue()
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.configs)) {
-		compare(name, is[name], t.configs[name])
+		if _, isLeast := t.atLeast[name]; !isLeast {
+			compare(name, is[name], t.configs[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.atLeast)) {
+		if n, err := strconv.Atoi(is[name]); err != nil || n < t.atLeast[name] && n != -1 {
+			list = append(list, fmt.Sprintf("%s is %s, less than %d", name, is[name], t.atLeast[name]))
+		}
 	}
 	return list, nil
 }

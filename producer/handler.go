@@ -17,9 +17,9 @@ import (
 
 // Handler serves POST /webhooks/{provider} for each provider that has an endpoint, and
 // nothing else. Doubled and trailing slashes make no difference. The server must limit the
-// headers (MaxHeaderBytes) and the time to read them and the body (ReadTimeout). Its
-// WriteTimeout must be longer than ReadTimeout and PublishTimeout together, or the provider
-// never gets a late answer.
+// connections, the headers (MaxHeaderBytes) and the time to read them and the body
+// (ReadTimeout). Its WriteTimeout must be longer than ReadTimeout and PublishTimeout
+// together, or the provider never gets a late answer.
 func (p *Producer) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, e := range p.endpoints {

@@ -23,7 +23,11 @@ import (
 func main() {
 	// A second signal changes nothing, except that it ends SHUTDOWN_DELAY: wrappers such
 	// as timeout send two at once, and every step of stopping is bounded.
-	ctx, _ := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup's wish; otherwise the terminal is gone
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, _ := signal.NotifyContext(context.Background(), signals...)
 	// Not in run: tests call that several times in one process.
 	if len(os.Args) > 1 && os.Args[1] == "consumer" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(consumer.MemoryLimit)

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -48,7 +50,7 @@ func spawnUnder(t *testing.T, wrapper []string, environ map[string]string, args 
 	return p, cmd.Process
 }
 
-// Ctrl-C and SIGTERM end every role, in order and with success.
+// Ctrl-C, SIGTERM and the end of the terminal end every role, in order and with success.
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	environ := migrated(t)
@@ -64,14 +66,18 @@ func TestSignals(t *testing.T) {
 		roles = append(roles, running{args[0], p, os, signal})
 		return p
 	}
-	dev := add(syscall.SIGINT, freePorts, "dev", "-rate", "500")
-	consumer := add(syscall.SIGTERM, environ, "consumer")
+	dev := add(syscall.SIGHUP, freePorts, "dev", "-rate", "500")
+	consumer := add(syscall.SIGINT, environ, "consumer")
 	producer := add(syscall.SIGTERM, environ, "producer")
 	public, _ := producer.addresses()
 	simulator := add(syscall.SIGTERM, with(environ, "HTTP_ADDR", public), "simulate", "-rate", "500", "-total", "1000000")
 	simulator.line(simulator.stdout, "webhooks [1-9]")
 	consumer.line(consumer.stderr, `"partitions assigned"`)
 	dev.line(dev.stdout, status)
+	inDev := joinIn(dev)
+	pool := connect(t, inDev["DATABASE_URL"])
+	folder := filepath.Dir(filepath.Dir(one[string](t, pool, "SHOW data_directory")))
+	pool.Close()
 	for i := len(roles) - 1; i >= 0; i-- {
 		role := roles[i]
 		if err := role.os.Signal(role.signal); err != nil {
@@ -81,6 +87,37 @@ func TestSignals(t *testing.T) {
 			t.Errorf("%s: exit code %d after %v: %s", role.name, code, role.signal, role.p.stderr)
 		}
 	}
+	if err := gone(inDev, folder); err != nil {
+		t.Error(err)
+	}
+}
+
+// Under nohup the end of the terminal ends nothing.
+func TestSignals_Nohup(t *testing.T) {
+	t.Parallel()
+	received := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		select {
+		case received <- struct{}{}:
+		default:
+		}
+	}))
+	t.Cleanup(server.Close)
+	p, process := spawnUnder(t, []string{"sh", "-c", `trap "" HUP; exec "$@"`, "sh"}, map[string]string{"RESEND_WEBHOOK_SECRETS": testSecret},
+		"simulate", "-url", server.URL, "-rate", "100")
+	for n := range 100 {
+		select {
+		case <-received:
+		case <-p.ended:
+			t.Fatalf("it ended with code %d: %s", p.code, p.stderr)
+		}
+		if n == 0 {
+			if err := process.Signal(syscall.SIGHUP); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	p.endsWell()
 }
 
 // A Ctrl-C while PostgreSQL is being initialised is no failure, and leaves nothing

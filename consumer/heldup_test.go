@@ -19,7 +19,7 @@ import (
 func (s *system) exec(sql ...string) {
 	s.t.Helper()
 	for _, sql := range sql {
-		if _, err := s.pool.Exec(s.ctx, sql); err != nil {
+		if _, err := s.owner.Exec(s.ctx, sql); err != nil {
 			s.t.Fatalf("%s: %v", sql, err)
 		}
 	}
@@ -52,7 +52,7 @@ func TestConsumer_OneRowHoldsUpItsPartition(t *testing.T) {
 			return s.raise("23503", "mailtally.email FOR EACH ROW", "NEW.id = '"+email.String()+"'")
 		},
 		"its row is locked": func(s *system) func() {
-			tx, err := s.pool.Begin(s.ctx)
+			tx, err := s.owner.Begin(s.ctx)
 			if err != nil {
 				s.t.Fatal(err)
 			}

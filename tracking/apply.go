@@ -27,7 +27,8 @@ type Store struct {
 	// write the same tables.
 	SeenLimit int
 
-	statementTimeout time.Duration // overrides defaultTimeout in tests
+	// Override defaultTimeout and defaultLockTimeout in tests.
+	statementTimeout, lockTimeout time.Duration
 }
 
 // Counts has a number for each [Type].
@@ -132,17 +133,21 @@ func (s *Store) settings() string {
 SELECT pg_current_xact_id()::text,
        set_config('idle_in_transaction_session_timeout', '5s', true),
        set_config('statement_timeout', '%dms', true),
-       set_config('lock_timeout', '1s', true),
+       set_config('lock_timeout', '%dms', true),
        set_config('tcp_keepalives_idle', '5', true),
        set_config('tcp_keepalives_interval', '2', true),
        set_config('tcp_keepalives_count', '3', true),
        set_config('client_encoding', 'UTF8', true),
        set_config('row_security', 'off', true),
        set_config('client_min_messages', 'warning', true),
-       set_config('enable_seqscan', 'off', true)`, s.timeout().Milliseconds())
+       set_config('enable_seqscan', 'off', true)`,
+		s.timeout().Milliseconds(), cmp.Or(s.lockTimeout, defaultLockTimeout).Milliseconds())
 }
 
-const defaultTimeout = 30 * time.Second
+const (
+	defaultTimeout     = 30 * time.Second
+	defaultLockTimeout = time.Second
+)
 
 // timeout is the longest that a statement may take.
 func (s *Store) timeout() time.Duration { return cmp.Or(s.statementTimeout, defaultTimeout) }

@@ -123,7 +123,7 @@ func TestI3_OneFirstOpenOverConcurrentWriters(t *testing.T) {
 	var running sync.WaitGroup
 	for w := range writers {
 		running.Go(func() {
-			store := &tracking.Store{Pool: asConsumer(t, pool), SeenLimit: 3}
+			store := tracking.Patient(tracking.Store{Pool: asConsumer(t, pool), SeenLimit: 3})
 			for round := range 3 {
 				var events []tracking.Event
 				for _, id := range ids {
@@ -152,7 +152,7 @@ func TestI3_OneFirstOpenOverConcurrentWriters(t *testing.T) {
 func TestI7_NoApplicationLocks(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: asConsumer(t, pool)}
+	store := tracking.Patient(tracking.Store{Pool: asConsumer(t, pool)})
 	email := uuid.New()
 	apply(t.Context(), t, store, event(email, tracking.Sent, 0))
 

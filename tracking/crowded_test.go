@@ -52,7 +52,7 @@ func TestI1_CrowdedEmailCountsOnce(t *testing.T) {
 func TestI1_HashesMoveUnderAWaitingWriter(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
-	store := &tracking.Store{Pool: asConsumer(t, pool)}
+	store := tracking.Patient(tracking.Store{Pool: asConsumer(t, pool)})
 	email := uuid.New()
 	events := eventsOf(email, tracking.Opened, 0, 3)
 	apply(t.Context(), t, store, events...)

@@ -34,6 +34,12 @@ var NeededVersion = neededVersion
 // SetTimeout replaces the longest that a statement may take.
 func (s *Store) SetTimeout(d time.Duration) { s.statementTimeout = d }
 
+// Patient is a Store whose writers wait for each other's rows, however slow the machine is.
+func Patient(s Store) *Store {
+	s.lockTimeout = time.Minute
+	return &s
+}
+
 // Settings is the statement that sets the transaction's local settings.
 func (s *Store) Settings() string { return s.settings() }
 

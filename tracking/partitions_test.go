@@ -230,7 +230,7 @@ func TestI2_I4_PartitionsMadeBesideStrays(t *testing.T) {
 	})
 	for w := range writers {
 		writing.Go(func() {
-			store := &tracking.Store{Pool: member}
+			store := tracking.Patient(tracking.Store{Pool: member})
 			for b := range batches {
 				batch := events[(b*writers+w)*5:][:5]
 				_, err := store.Apply(t.Context(), batch)

@@ -37,7 +37,7 @@ func TestProperty_I1_I2_I3_AnyOrderAnyBatchesAnyWriters(t *testing.T) {
 		close(queue)
 		var running sync.WaitGroup
 		for range writers {
-			store := &tracking.Store{Pool: member, SeenLimit: rapid.IntRange(1, largestLimit).Draw(t, "seen limit")}
+			store := tracking.Patient(tracking.Store{Pool: member, SeenLimit: rapid.IntRange(1, largestLimit).Draw(t, "seen limit")})
 			running.Go(func() {
 				for b := range queue {
 					result, err := store.Apply(ctx, b)

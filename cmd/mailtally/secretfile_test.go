@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 // write puts content into a new file.
@@ -140,4 +142,40 @@ func TestConfig_ErrorsQuoteNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whatever a secret looks like, and whether it is in its variable, in its file or, by
+// mistake, in place of the file's name, no error quotes it.
+func TestConfig_HidesSecretsProperty(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	var names []string
+	for _, v := range variables() {
+		if name, isFile := strings.CutSuffix(v.name, "_FILE"); isFile && !strings.HasPrefix(name, "KAFKA_TLS_") {
+			names = append(names, name)
+		}
+	}
+	if len(names) < 4 {
+		t.Fatalf("the secrets are %q", names)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		piece := rapid.OneOf(rapid.String(), rapid.SampledFrom(strings.Split(`",',@,/,:,;,=,&,%,#,<,>,{,},\,whsec_,v1.,re_,postgres://,me:,key=,host=`, ",")), rapid.SampledFrom([]string{"", ",", " ", "\n", "\ufeff", "\xff\xfe"}))
+		value := piece.Draw(t, "before") + piece.Draw(t, "before that") + marked + piece.Draw(t, "after") + piece.Draw(t, "after that")
+		name := rapid.SampledFrom(names).Draw(t, "variable")
+		environ := map[string]string{"KAFKA_SASL_MECHANISM": "PLAIN", "LOG_FORMAT": "xml"} // wrong, so that there is an error
+		switch rapid.IntRange(0, 2).Draw(t, "where") {
+		case 0:
+			environ[name] = value
+		case 1:
+			environ[name+"_FILE"] = filepath.Join(folder, "secret")
+			if err := os.WriteFile(environ[name+"_FILE"], []byte(value), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		case 2:
+			environ[name+"_FILE"] = value
+		}
+		if _, err := loadConfig(environ, needsDatabase|needsProvider|needsResend); err == nil || strings.Contains(err.Error(), marked) {
+			t.Fatalf("%s: %v", name, err)
+		}
+	})
 }

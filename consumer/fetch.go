@@ -89,12 +89,14 @@ func (c *Consumer) pauseFailing(fetches kgo.Fetches) error {
 		case f.Partition < 0, errors.Is(f.Err, kerr.UnknownTopicID): // of the topic
 			errs = append(errs, fmt.Errorf("fetch from topic %q: %w", f.Topic, f.Err))
 		case errors.As(f.Err, &tooLarge): // the client no longer fetches from it
-			c.log.Error("partition stuck: a batch unpacks to more than a member has memory for; move the group past it with kafka-consumer-groups, and have its webhooks sent again",
-				"group", c.group, "topic", f.Topic, "partition", f.Partition, "offset", tooLarge.Offset, "error", f.Err)
+			c.log.Error("partition stuck: a batch unpacks to more than a member has memory for; the others go on. Move the group past it (the runbook has the command), and have its webhooks sent again",
+				"group", c.group, "topic", f.Topic, "partition", f.Partition, "offset", tooLarge.Offset, "next_offset", tooLarge.NextOffset, "error", f.Err)
 		default:
+			offset := max(f.LogStartOffset, c.positions.next(f.Partition))
 			wait := c.pausePartition(f.Partition)
-			c.log.Warn("partition pausing: its fetch failed, the others go on",
-				"group", c.group, "topic", f.Topic, "partition", f.Partition, "error", f.Err, "retry_in", wait.Round(time.Millisecond).String())
+			c.log.Error("partition pausing: its fetch failed, and is tried again; the others go on. If it is a batch that cannot be read, move the group past it (the runbook has the command)",
+				"group", c.group, "topic", f.Topic, "partition", f.Partition, "offset", offset, "next_offset", c.lags.after(f.Partition, offset),
+				"error", f.Err, "retry_in", wait.Round(time.Millisecond).String())
 		}
 	})
 	return errors.Join(errs...)

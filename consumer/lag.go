@@ -127,6 +127,16 @@ func (l *lags) owned() map[int32]lag {
 	return maps.Clone(l.of)
 }
 
+// after is the offset after the batch at an offset where the group stands; -1 if unknown.
+func (l *lags) after(partition int32, offset int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.of[partition].oldest; o.isRead && o.offset == offset {
+		return o.next
+	}
+	return -1
+}
+
 // update sets the lags of partitions, as far as they are still owned.
 func (l *lags) update(measured map[int32]*lag) {
 	l.mu.Lock()

@@ -101,6 +101,16 @@ func (p *positions) advance(f kgo.FetchPartition) (begins int64, isBefore bool) 
 	return begins, isBefore
 }
 
+// next is the next offset of a partition; -1 if nothing is known of it.
+func (p *positions) next(partition int32) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := p.of[partition]; at != nil {
+		return at.next
+	}
+	return -1
+}
+
 // rewind goes back to offsets that will be fetched again. Losses found beyond them will
 // be found again, perhaps larger.
 func (p *positions) rewind(to offsets) {

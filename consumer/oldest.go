@@ -24,6 +24,7 @@ type oldest struct {
 	offset int64
 	since  time.Time // its timestamp, or when this member first saw it waiting
 	isRead bool      // since is its timestamp
+	next   int64     // the offset after its batch; 0 if not isRead
 }
 
 // findOldest fills in the oldest records of measured, all of which wait. It asks for each
@@ -49,41 +50,43 @@ func (c *Consumer) findOldest(ctx context.Context, measured map[int32]*lag) {
 			topic = found[c.topic]
 		}
 		asking.Go(func() {
-			if at, ok := c.batchTime(ctx, topic, p, l.oldest.offset); ok {
-				l.oldest.since, l.oldest.isRead = at, true
-			}
+			c.readBatch(ctx, topic, p, &l.oldest)
 		})
 	}
 	asking.Wait()
 }
 
-// batchTime reads the time of the batch that holds an offset, or of the next one: the
-// timestamp of its first record, or when the broker appended it, if the topic says so.
-func (c *Consumer) batchTime(ctx context.Context, topic kadm.TopicDetail, partition int32, offset int64) (at time.Time, ok bool) {
+// readBatch reads the header of the batch that holds a record, or of the next one. Its
+// time is the timestamp of its first record, or when the broker appended it, if the topic
+// says so.
+func (c *Consumer) readBatch(ctx context.Context, topic kadm.TopicDetail, partition int32, o *oldest) {
 	request := kmsg.NewPtrFetchRequest()
 	request.MinBytes, request.MaxBytes = 1, 1 // a whole batch comes all the same
 	of := kmsg.NewFetchRequestTopic()
 	of.Topic, of.TopicID = topic.Topic, topic.ID
 	in := kmsg.NewFetchRequestTopicPartition()
-	in.Partition, in.FetchOffset, in.PartitionMaxBytes = partition, offset, 1
+	in.Partition, in.FetchOffset, in.PartitionMaxBytes = partition, o.offset, 1
 	of.Partitions = append(of.Partitions, in)
 	request.Topics = append(request.Topics, of)
 	response, err := c.client.Broker(int(topic.Partitions[partition].Leader)).Request(ctx, request)
 	if err != nil {
-		return at, false
+		return
 	}
 	fetched := response.(*kmsg.FetchResponse)
 	if len(fetched.Topics) != 1 || len(fetched.Topics[0].Partitions) != 1 {
-		return at, false
+		return
 	}
 	var batch kmsg.RecordBatch
 	const magic, fromBroker = 2, 1 << 3
 	if batch.ReadFrom(fetched.Topics[0].Partitions[0].RecordBatches) != nil || batch.Magic != magic {
-		return at, false
+		return
 	}
 	milli := batch.FirstTimestamp
 	if batch.Attributes&fromBroker != 0 {
 		milli = batch.MaxTimestamp
 	}
-	return time.UnixMilli(milli), milli > 0
+	if milli > 0 {
+		o.since, o.isRead = time.UnixMilli(milli), true
+		o.next = batch.FirstOffset + int64(batch.LastOffsetDelta) + 1
+	}
 }

@@ -15,7 +15,7 @@ import (
 // logKeys lists the keys that a line may have beside time, level and msg.
 var logKeys = []string{
 	// Where: in Kafka, in PostgreSQL, in which part of the process.
-	"topic", "partition", "offset", "records", "group", "partitions", "owned", "tables", "component", "member", "broker",
+	"topic", "partition", "offset", "next_offset", "records", "group", "partitions", "owned", "tables", "component", "member", "broker",
 	// What and why.
 	"reason", "type", "provider", "error", "other_errors", "differs", "kafka",
 	// How often, how long.

@@ -240,5 +240,8 @@ func (c *Consumer) Close() {
 	c.abort() // no longer wait for a broker that has not answered by now
 	start = time.Now()
 	c.client.CloseAllowingRebalance()
+	// Closing leaves the group once more, in a goroutine that nobody waits for. If that
+	// begins only after the last poll, which closing makes too, it waits for this forever.
+	c.client.AllowRebalance()
 	c.log.Info("Kafka connections closed", "duration", since(start))
 }

@@ -21,7 +21,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 
 	"github.com/mailtally/mailtally/consumer"
 	"github.com/mailtally/mailtally/internal/faults"
@@ -32,10 +31,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// A LeaveGroup that the client finishes in the background has been seen to outlive
-	// the test, rarely, and only while the machine was compiling. It holds nothing but
-	// itself: by then the client is closed, and its process ends.
-	os.Exit(testpg.Run(m, goleak.IgnoreAnyFunction("github.com/twmb/franz-go/pkg/kgo.(*Client).LeaveGroupContext.func1")))
+	os.Exit(testpg.Run(m))
 }
 
 const (

@@ -55,14 +55,14 @@ type server struct {
 
 // Run runs the tests of a package, then stops their server, and fails if a
 // goroutine is left. Its result is for os.Exit.
-func Run(m goleak.TestingM, options ...goleak.Option) int {
+func Run(m goleak.TestingM) int {
 	code := m.Run()
 	if err := shared.stop(); err != nil {
 		fmt.Fprintf(os.Stderr, "testpg: %v\n", err)
 		code = max(code, 1)
 	}
 	if code == 0 {
-		if err := goleak.Find(options...); err != nil {
+		if err := goleak.Find(); err != nil {
 			fmt.Fprintf(os.Stderr, "goleak: errors on successful test run: %v\n", err)
 			code = 1
 		}

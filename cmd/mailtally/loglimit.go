@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -77,6 +78,10 @@ func errorOf(r slog.Record) (text string) {
 		}
 		return text == ""
 	})
+	// The port at our end of a connection makes no different error.
+	if before, after, found := strings.Cut(text, "->"); found {
+		text = strings.TrimRight(before, "0123456789") + "…->" + after
+	}
 	return text
 }
 

@@ -245,6 +245,14 @@ func TestLogLimit_OtherErrors(t *testing.T) {
 		if line := newest(); line["error"] != "a" || line["repeated"] != 1.0 || line["other_errors"] != nil {
 			t.Errorf("of one error alone: %v", line)
 		}
+		for i := range 100 {
+			say(fmt.Sprintf("read tcp 10.0.0.1:%d->10.0.0.2:9092: EOF", 40_000+i))
+		}
+		time.Sleep(logInterval)
+		synctest.Wait()
+		if line := newest(); line["repeated"] != 99.0 || line["other_errors"] != nil {
+			t.Errorf("of one error on many connections: %v", line)
+		}
 		for i := range 1000 {
 			say(fmt.Sprint(i))
 		}

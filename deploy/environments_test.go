@@ -100,7 +100,7 @@ func together(t *testing.T, file string) string {
 			all.Series = append(all.Series, inputSeries{withLabels(s.Series, environment, targetLabels(s.Series)), s.Values})
 		}
 		for _, a := range test.Alerts {
-			e := expressionTest{At: a.At, Expr: fmt.Sprintf(`max without (job) (ALERTS{alertname=%q,alertstate="firing",%s})`, a.Name, environment)}
+			e := expressionTest{At: a.At, Expr: fmt.Sprintf(`max without (job, pod, node) (ALERTS{alertname=%q,alertstate="firing",%s})`, a.Name, environment)}
 			for _, firing := range a.Alerts {
 				labels := maps.Clone(firing.Labels)
 				labels["alertname"], labels["alertstate"] = a.Name, "firing"
@@ -110,7 +110,7 @@ func together(t *testing.T, file string) string {
 		}
 		recorded := regexp.MustCompile(`(?:group:\w+:\w+|ALERTS)(?:\{[^}]*\})?|\{[^}]*\}`)
 		for _, e := range test.Expressions {
-			e.Expr = fmt.Sprintf("max without (job) (%s)", recorded.ReplaceAllStringFunc(e.Expr, func(s string) string { return withLabels(s, environment) }))
+			e.Expr = fmt.Sprintf("max without (job, pod, node) (%s)", recorded.ReplaceAllStringFunc(e.Expr, func(s string) string { return withLabels(s, environment) }))
 			for j, s := range e.Samples {
 				_, labels, _ := strings.Cut(s.Labels, "{") // max drops the name
 				e.Samples[j].Labels = withLabels("{"+labels, environment)

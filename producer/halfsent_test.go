@@ -60,23 +60,25 @@ func TestTheOldestHalfSentBodyIsCutOff(t *testing.T) {
 		t.Run(framing, func(t *testing.T) {
 			g := newGateway(t, gatewayOptions{})
 			var strangers []net.Conn
+			reserved := int64(0)
 			begin := func(n int) {
 				for range n {
 					strangers = append(strangers, g.halfSend(framing, nil))
-					wait(t, "started", g.started, 1)
+					reserved += each
+					g.waitReserved(reserved) // so that the next one is newer
 				}
 			}
 			begin(3)
 			slow := g.dial()
 			fmt.Fprint(slow, rawRequest(sentWebhook{}, announced), string(clicked[:100]))
-			wait(t, "started", g.started, 1)
+			reserved += usual
+			g.waitReserved(reserved)
 			begin(2)
-			g.waitReserved(5*each + usual)
 			g.producer.arriving.mu.Lock()
-			g.producer.arriving.limit = 5*each + usual
+			g.producer.arriving.limit = reserved
 			g.producer.arriving.mu.Unlock()
 
-			begin(1)
+			g.halfSend(framing, nil)
 			if status := readStatus(strangers[0]); status != http.StatusRequestTimeout {
 				t.Errorf("the oldest was answered %d", status)
 			}

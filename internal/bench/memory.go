@@ -15,7 +15,7 @@ import (
 )
 
 const memoryText = `
-One member with its default settings works off a backlog of %s webhooks of 700 bytes, at full speed. The backlogs differ in how well they compress (zstd): so much of each body is random text, and the rest the same letter. A row is named by the bytes of the bodies by those that their topic takes on the broker's disk, keys and headers included. Ids count up, so that they compress too; an email is delivered, opened and clicked, a third of the stream apart. What a member fetches is bounded by its compressed bytes, and unpacks to so many times more: resident is the member's peak (VmHWM).
+One member with its default settings works off a backlog of %s webhooks of 700 bytes, at full speed. The backlogs differ in how well they compress (zstd): so much of each body is random text, and the rest the same letter. A row is named by the bytes of the bodies by those that their topic takes on the broker's disk, keys and headers included. Ids count up, so that they compress too; an email is delivered, opened and clicked, a third of the stream apart. A member asks for as many bytes as unpack to what it has room for, judging by the batches that it has had: resident is its peak (VmHWM).
 
 %s
 

@@ -220,9 +220,10 @@ func (s *Server) waitReady(ctx context.Context) error {
 	const first, last = 2 * time.Millisecond, 50 * time.Millisecond
 	asking, cancel := context.WithCancel(ctx) // stops asking when the server has ended
 	defer cancel()
+	ended := s.done // which a later start replaces
 	go func() {
 		select {
-		case <-s.done:
+		case <-ended:
 			cancel()
 		case <-asking.Done():
 		}

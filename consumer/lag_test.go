@@ -33,14 +33,14 @@ func lags(t *testing.T, m *member) map[string]int {
 	return by
 }
 
-// hasLag fails unless the member, measuring now, shows this lag over all its
-// partitions.
+// hasLag waits until the member shows this lag over all its partitions. It measures now,
+// but the member itself may be measuring since before.
 func (m *member) hasLag(s *system, want int) {
 	s.t.Helper()
-	m.MeasureLag(s.ctx)
-	if n := sum(s.t, "mailtally_consumer_lag", m); n != want {
-		s.t.Errorf("a lag of %d, want %d", n, want)
-	}
+	s.until(fmt.Sprintf("a lag of %d", want), func() bool {
+		m.MeasureLag(s.ctx)
+		return sum(s.t, "mailtally_consumer_lag", m) == want
+	})
 }
 
 // The lag is the records after the committed offset, even after retention has removed

@@ -68,7 +68,9 @@ func (c *Consumer) readBatch(ctx context.Context, topic kadm.TopicDetail, partit
 	in.Partition, in.FetchOffset, in.PartitionMaxBytes = partition, o.offset, 1
 	of.Partitions = append(of.Partitions, in)
 	request.Topics = append(request.Topics, of)
-	response, err := c.client.Broker(int(topic.Partitions[partition].Leader)).Request(ctx, request)
+	// The client closes the connection that this shares with its fetches, when it gives one
+	// of those up to fetch from another offset.
+	response, err := c.client.Broker(int(topic.Partitions[partition].Leader)).RetriableRequest(ctx, request)
 	if err != nil {
 		return
 	}

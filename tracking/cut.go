@@ -37,13 +37,19 @@ func (r *Record) cutHeaders(limit int) (cut bool) {
 	}
 	others := 0
 	for _, h := range r.Others {
-		others += len(h.Key) + len(h.Value)
+		others += len(h.Key) + len(h.Value) + 2 // an empty one takes two bytes
 	}
 	if others > limit {
 		r.Others, cut = nil, true
 	}
-	if d := r.DeadLetter; len(d.Detail) > limit {
+	d := r.DeadLetter
+	if len(d.Detail) > limit {
 		d.Detail, cut = Clean(d.Detail, limit), true
+	}
+	for _, text := range []*string{&d.ValueOmitted, &d.HeadersOmitted, &d.KeyOmitted} {
+		if len(*text) > limit && *text != omitted { // a header that the record came with
+			*text, cut = omitted, true
+		}
 	}
 	return cut
 }

@@ -145,13 +145,13 @@ func (w *writer) workOff(ctx context.Context, items []*item) error {
 				w.limit = n / 2
 				continue
 			}
-			if !blamesEvent(err) {
-				w.databaseFailed(start, tracking.RetryReason(err), err)
-				if !only.suspect { // which are tried once each, and have back-offs of their own
-					unexplained++
-				}
+			if !blamesEvent(err) && !only.suspect { // which are tried once each, and have back-offs of their own
+				unexplained++
 			}
 			if unexplained < maxUnexplained {
+				if !blamesEvent(err) {
+					w.databaseFailed(start, tracking.RetryReason(err), err)
+				}
 				only.fault = err
 				w.yield.Store(true) // Run makes the rest of its partition be fetched again
 				items = slices.DeleteFunc(items, func(i *item) bool { return i.partition == only.partition && !i.before(only) })

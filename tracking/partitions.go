@@ -11,7 +11,7 @@ import (
 )
 
 // moveTimeout is how long a month's events may take to move out of the default partition,
-// which is locked meanwhile. A batch waits as long before it tries again.
+// which is locked meanwhile.
 const moveTimeout = defaultTimeout
 
 // EnsurePartitions creates the missing partitions of email_event: for the month before
@@ -19,9 +19,9 @@ const moveTimeout = defaultTimeout
 // default partition because there was no other. Those events move.
 //
 // One month after the other is a transaction of its own. It locks the default partition,
-// so that writers of strays and readers of the whole history wait, for as long as the
-// events take to move (30 s at most) and for two seconds at most while somebody else
-// reads it. Batches that have no stray go on.
+// so that readers of the whole history wait, and [Store.Apply] with strays gives up after
+// a second, for as long as the events take to move (30 s at most) and for two seconds at
+// most while somebody else reads it. Batches that have no stray go on.
 //
 // If it fails it can be called again: until a month has its partition, its events go to
 // the default one. made lists the partitions that it created.

@@ -223,7 +223,9 @@ func TestI2_I4_PartitionsMadeBesideStrays(t *testing.T) {
 	written, stop := context.WithCancel(t.Context())
 	making.Go(func() {
 		for written.Err() == nil {
-			if _, err := tracking.EnsurePartitions(t.Context(), member, time.Now()); err != nil {
+			var pg *pgconn.PgError
+			_, err := tracking.EnsurePartitions(t.Context(), member, time.Now())
+			if err != nil && !(errors.As(err, &pg) && pg.Code == "55P03") { // behind a batch for too long
 				t.Error(err)
 			}
 		}

@@ -44,10 +44,10 @@ type gate struct {
 
 // serve answers a request:
 //
-//	200  all its events are on all in-sync replicas. Those that cannot be read are in
-//	     the dead-letter topic, since the same events sent again would not be readable
-//	     either; so are those that their topic does not take for their size. Events of types that are not tracked are left out; there may be no
-//	     events at all
+//	200  all its events are on all in-sync replicas. Those that cannot be read, or are
+//	     too large for their topic, are in the dead-letter topic: sent again they would
+//	     be no better. Events of types that are not tracked are left out; there may be
+//	     no events at all
 //	401  nothing proves that the provider sent it, or sent it just now
 //	408  its body did not arrive in time, or was cut off to make room for others
 //	413  its body is larger than the provider's limit

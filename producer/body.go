@@ -31,7 +31,9 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64, room *arrival
 	body := http.MaxBytesReader(w, r.Body, most)
 	var read []byte
 	for size := int64(firstRead); ; size *= 2 {
-		size = min(size, most+1) // one more, for the read that returns EOF
+		if size >= most {
+			size = most + 1 // for the read that returns EOF
+		}
 		if !room.grow(size) {
 			return nil, errCutOff
 		}

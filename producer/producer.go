@@ -49,7 +49,8 @@ const (
 	maxHeld = 32 << 20
 
 	// maxArriving limits the bytes of bodies that are not proved yet: 2,700 usual ones at
-	// the same moment.
+	// the same moment. The largest body needs one and a half times its size, or it would
+	// cut itself off.
 	maxArriving = 16 << 20
 )
 

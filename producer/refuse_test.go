@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/mailtally/mailtally/tracking/provider"
+	"github.com/mailtally/mailtally/tracking/provider/postmark"
 )
 
 func TestMethods(t *testing.T) {
@@ -84,6 +85,37 @@ func TestTooLarge(t *testing.T) {
 	}
 	g.wantRecords(2, 0)
 	g.wantCounts(map[result]int{accepted: 2, tooLarge: 4})
+}
+
+// The largest body that any provider may send fits, and what is larger is refused for good,
+// announced or not.
+func TestTooLarge_OfThemAll(t *testing.T) {
+	const most = 8 << 20
+	complaints, err := postmark.New("user:a long enough password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if complaints.Limit() != most {
+		t.Fatalf("the limit is %d", complaints.Limit())
+	}
+	g := newGateway(t, gatewayOptions{others: []provider.Endpoint{complaints}})
+	const head = `{"RecordType":"SpamComplaint","MessageID":"` + emailID + `","ID":1,"BouncedAt":"2026-11-25T20:00:00Z","Content":"`
+	for _, chunked := range []bool{false, true} {
+		for size, status := range map[int]int{most - 1: http.StatusOK, most: http.StatusOK, most + 1: http.StatusRequestEntityTooLarge} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+g.addr+"/webhooks/postmark", strings.NewReader(head+strings.Repeat("x", size-len(head+`"}`))+`"}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if chunked {
+				r.ContentLength = -1
+			}
+			r.SetBasicAuth("user", "a long enough password")
+			if a := g.do(r); a.status != status {
+				t.Errorf("%d bytes, chunked %t: answered %d %q, want %d", size, chunked, a.status, a.text, status)
+			}
+		}
+	}
+	g.wantCountsOf("postmark", map[result]int{accepted: 4, tooLarge: 2})
 }
 
 // endless is a body that never ends, and counts the bytes read from it.

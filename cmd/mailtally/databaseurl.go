@@ -94,8 +94,7 @@ func checkParts(config *pgxpool.Config) error {
 	return checkParameters(config.ConnConfig.RuntimeParams)
 }
 
-// serverParameters are those that PostgreSQL takes with a connection and people set. Others
-// can be set by options=-c….
+// serverParameters are those that PostgreSQL takes with a connection and people set.
 const serverParameters = ` application_name client_encoding client_min_messages datestyle default_transaction_isolation
  default_transaction_read_only extra_float_digits idle_in_transaction_session_timeout idle_session_timeout intervalstyle
  jit lock_timeout log_min_duration_statement options plan_cache_mode role search_path statement_timeout synchronous_commit
@@ -112,11 +111,14 @@ const otherParameters = ` advisory_locks applicationname charset connection_limi
  sslidentity sslkeylogfile statement-cache-capacity statement_cache_size stringtype supa targetservertype timeout
  uselibpqcompat workaround `
 
+// inOptions is the way for those that are not in the lists.
+const inOptions = "(settings of the server go into options, as -c name=value)"
+
 // parameterError says that there are parameters that PostgreSQL would refuse.
 type parameterError struct{ names []string }
 
 func (e parameterError) Error() string {
-	return fmt.Sprintf("has parameters that PostgreSQL would refuse: %s: leave them out (settings of the server go into options, as -c name=value)", strings.Join(e.names, ", "))
+	return fmt.Sprintf("has parameters that PostgreSQL would refuse: %s: leave them out %s", strings.Join(e.names, ", "), inOptions)
 }
 
 func checkParameters(parameters map[string]string) error {
@@ -138,7 +140,7 @@ func checkParameters(parameters map[string]string) error {
 	case unknown > 0 && len(names) > 0:
 		return parameterError{append(names, "and others, not named here: they may be a piece of the password")}
 	case unknown > 0:
-		return errors.New("has parameters that PostgreSQL does not know, not named here: they may be a piece of the password")
+		return errors.New("has parameters that mailtally does not know, not named here: they may be a piece of the password " + inOptions)
 	case len(names) > 0:
 		return parameterError{names}
 	}

@@ -27,7 +27,17 @@ func TestAlertsInhibit(t *testing.T) {
 {"labels": {"alertname": "MailtallyWebhooksRefused", "severity": "warning", "provider": "resend", "environment": "staging"}},
 {"labels": {"alertname": "MailtallyConsumerLagGrowing", "severity": "critical", "group": "mailtally", "namespace": "staging"}},
 {"labels": {"alertname": "MailtallyConsumerGroupEmpty", "severity": "critical", "group": "mailtally", "cluster": "b"}},
-{"labels": {"alertname": "MailtallyConsumerGroupEmpty", "severity": "critical", "group": "mailtally", "job": "consumer"}}
+{"labels": {"alertname": "MailtallyConsumerGroupEmpty", "severity": "critical", "group": "mailtally", "job": "consumer"}},
+{"labels": {"alertname": "MailtallyPartitionStuck", "severity": "critical", "group": "mailtally", "partition": "1"}},
+{"labels": {"alertname": "MailtallyPartitionStuck", "severity": "critical", "group": "stuck", "partition": "1"}},
+{"labels": {"alertname": "MailtallyConsumerLagGrowing", "severity": "critical", "group": "stuck"}},
+{"labels": {"alertname": "MailtallyEventsLate", "severity": "critical", "group": "stuck"}},
+{"labels": {"alertname": "MailtallyDeadLettersNotWritten", "severity": "critical", "group": "letters"}},
+{"labels": {"alertname": "MailtallyPartitionStuck", "severity": "critical", "group": "letters", "partition": "1"}},
+{"labels": {"alertname": "MailtallyDeadLettersNotWritten", "severity": "critical", "group": "letters", "cluster": "b"}},
+{"labels": {"alertname": "MailtallyDroppingStopped", "severity": "critical", "group": "refused", "instance": "a"}},
+{"labels": {"alertname": "MailtallyPartitionStuck", "severity": "critical", "group": "refused", "partition": "1"}},
+{"labels": {"alertname": "MailtallyDatabaseAway", "severity": "critical", "group": "refused"}}
 ]`
 	want := map[string]bool{ // is it muted?
 		"MailtallyKafkaNotAcknowledging critical resend": false,
@@ -38,6 +48,17 @@ func TestAlertsInhibit(t *testing.T) {
 		"MailtallyWebhooksRefused critical resend":       false,
 		"MailtallyWebhooksRefused warning resend":        true,
 		"MailtallyWebhooksRefused warning other":         false,
+
+		"MailtallyPartitionStuck critical mailtally":                true,
+		"MailtallyPartitionStuck critical stuck":                    false,
+		"MailtallyConsumerLagGrowing critical stuck":                true,
+		"MailtallyEventsLate critical stuck":                        true,
+		"MailtallyDeadLettersNotWritten critical letters":           true, // Kafka acknowledges nothing
+		"MailtallyPartitionStuck critical letters":                  true,
+		"MailtallyDeadLettersNotWritten critical letters cluster=b": false,
+		"MailtallyDroppingStopped critical refused":                 false,
+		"MailtallyPartitionStuck critical refused":                  true,
+		"MailtallyDatabaseAway critical refused":                    false, // of other members
 
 		"MailtallyWebhooksRefused warning resend job=other":                false,
 		"MailtallyWebhooksRefused warning resend environment=staging":      false,

@@ -127,10 +127,10 @@ func (c *Consumer) pauseLetters(failed []*letterError) {
 		for p, at := range e.of {
 			wait := c.pausePartition(p).Round(time.Millisecond).String()
 			if e.lasts() {
-				c.log.Error("partition stuck: Kafka refuses its dead letters; they are tried again until somebody changes the dead-letter topic, or what this member may do; the others go on",
+				c.log.Error("partition stuck: Kafka refuses its dead letters; they are retried until somebody changes the dead-letter topic or this member's rights; other partitions continue",
 					"group", c.group, "topic", c.topic, "partition", p, "offset", at.Offset, "error", e, "retry_in", wait)
 			} else {
-				c.log.Warn("partition pausing: its dead letters could not be written; the others go on",
+				c.log.Warn("partition pausing: its dead letters could not be written; other partitions continue",
 					"group", c.group, "topic", c.topic, "partition", p, "offset", at.Offset, "error", e, "retry_in", wait)
 			}
 		}

@@ -31,7 +31,7 @@ func (s *system) zstd() *kgo.Client {
 	return client
 }
 
-// A record with a header that no dead-letter topic takes stops nobody: its letter is
+// A record with a header that no dead-letter topic accepts stops nobody: its letter is
 // cut, and those behind it are counted once.
 func TestI4_DeadLetterWithAHugeHeader(t *testing.T) {
 	t.Parallel()
@@ -73,7 +73,7 @@ func random(n int) string {
 	return string(text)
 }
 
-// A dead-letter topic takes less than the event topic. Letters that it takes are whole,
+// A dead-letter topic accepts less than the event topic. Letters that it accepts are whole,
 // whatever shared their batch; of the others, the parts that are too large are cut, and
 // named.
 func TestI4_DeadLetterTopicWithASmallLimit(t *testing.T) {
@@ -142,7 +142,7 @@ func TestI4_DeadLetterTopicWithASmallLimit(t *testing.T) {
 	}
 }
 
-// A topic that takes next to nothing gets reason and place all the same.
+// A topic that accepts next to nothing gets reason and place all the same.
 func TestI4_DeadLetterTopicWithATinyLimit(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
@@ -161,7 +161,7 @@ func TestI4_DeadLetterTopicWithATinyLimit(t *testing.T) {
 	}
 }
 
-// A dead-letter topic that takes nothing holds up the partitions with letters, ever
+// A dead-letter topic that accepts nothing holds up the partitions with letters, ever
 // longer, and no other; somebody is told.
 func TestI4_DeadLetterTopicThatRefuses(t *testing.T) {
 	t.Parallel()

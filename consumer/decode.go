@@ -22,7 +22,7 @@ type item struct {
 	done             bool // PostgreSQL has committed it, or Kafka acknowledged its dead letter; a control record is done from the start
 
 	suspect bool  // it is of a partition that did not get on when last tried
-	fault   error // why PostgreSQL does not take it, which holds up its partition
+	fault   error // why PostgreSQL does not accept it, which holds up its partition
 }
 
 // newItem decodes a record, with travelled as scratch space. Unless keep is set, the

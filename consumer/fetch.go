@@ -76,7 +76,7 @@ func (f *fetchSize) bytes() (all, partition int32) {
 const MemoryLimit = 104 << 20
 
 // pauseFailing pauses partitions whose fetches fail (because of a corrupt batch, say),
-// each with its own back-off, while the others go on. It returns the errors that do not
+// each with its own back-off, while the others continue. It returns the errors that do not
 // concern a single partition; Run backs off for those.
 func (c *Consumer) pauseFailing(fetches kgo.Fetches) error {
 	var errs []error
@@ -89,12 +89,12 @@ func (c *Consumer) pauseFailing(fetches kgo.Fetches) error {
 		case f.Partition < 0, errors.Is(f.Err, kerr.UnknownTopicID): // of the topic
 			errs = append(errs, fmt.Errorf("fetch from topic %q: %w", f.Topic, f.Err))
 		case errors.As(f.Err, &tooLarge): // the client no longer fetches from it
-			c.log.Error("partition stuck: a batch unpacks to more than a member has memory for; the others go on. Move the group past it (the runbook has the command), and have its webhooks sent again",
+			c.log.Error("partition stuck: a batch unpacks to more than a member has memory for; other partitions continue. Move the group past it (the runbook has the command), and have its webhooks sent again",
 				"group", c.group, "topic", f.Topic, "partition", f.Partition, "offset", tooLarge.Offset, "next_offset", tooLarge.NextOffset, "error", f.Err)
 		default:
 			offset := max(f.LogStartOffset, c.positions.next(f.Partition))
 			wait := c.pausePartition(f.Partition)
-			c.log.Error("partition pausing: its fetch failed, and is tried again; the others go on. If it is a batch that cannot be read, move the group past it (the runbook has the command)",
+			c.log.Error("partition pausing: its fetch failed, and is tried again; other partitions continue. If it is a batch that cannot be read, move the group past it (the runbook has the command)",
 				"group", c.group, "topic", f.Topic, "partition", f.Partition, "offset", offset, "next_offset", c.lags.after(f.Partition, offset),
 				"error", f.Err, "retry_in", wait.Round(time.Millisecond).String())
 		}

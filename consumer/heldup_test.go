@@ -35,7 +35,7 @@ func (s *system) raise(state, on, condition string) (end func()) {
 	return func() { s.exec("DROP FUNCTION mailtally.raise CASCADE") }
 }
 
-// An event that PostgreSQL does not take, without refusing it for good, holds up its own
+// An event that PostgreSQL does not accept, without refusing it for good, holds up its own
 // partition: the rest of its batch is applied, and so is what comes later, and when it can
 // be, it is.
 func TestConsumer_OneRowHoldsUpItsPartition(t *testing.T) {
@@ -123,7 +123,7 @@ func TestConsumer_OneRowHoldsUpItsPartition(t *testing.T) {
 	}
 }
 
-// PostgreSQL takes nothing, and gives the SQLSTATE of a row that is too big, as it does
+// PostgreSQL accepts nothing, and gives the SQLSTATE of a row that is too big, as it does
 // when it protects itself from transaction ids that wrap around, or one that says nothing:
 // no event becomes a dead letter, however long it lasts.
 func TestI4_IllDatabaseMakesNoDeadLetter(t *testing.T) {
@@ -214,8 +214,8 @@ func TestI4_RowsKeptOutByATrigger(t *testing.T) {
 	}
 }
 
-// Where PostgreSQL refuses one event after the other, the member stops dropping them, and
-// says so. It goes on by itself once an event is applied, or when it is told to.
+// Where PostgreSQL refuses one event after another, the member stops dropping them, and
+// says so. It resumes by itself once an event is applied, or when it is told to.
 func TestI4_RefusalsInARowStop(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

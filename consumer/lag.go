@@ -127,7 +127,7 @@ func (l *lags) owned() map[int32]lag {
 	return maps.Clone(l.of)
 }
 
-// after is the offset after the batch at an offset where the group stands; -1 if unknown.
+// after is the offset after the batch at an offset where the group is; -1 if unknown.
 func (l *lags) after(partition int32, offset int64) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

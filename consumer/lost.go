@@ -7,7 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// positions track where a member stands in its partitions, to find records that Kafka's
+// positions track where a member is in its partitions, to find records that Kafka's
 // retention removed before the group consumed them. Those are the offsets between the
 // last record polled (or, before the first one, the group's committed offset) and the
 // next record, as far as they are below the partition's oldest record. Gaps above that

@@ -28,7 +28,7 @@ type oldest struct {
 }
 
 // findOldest fills in the oldest records of measured, all of which wait. It asks for each
-// at most once, so a partition that stands costs nothing.
+// at most once, so a stuck partition costs nothing.
 //
 // The header of the batch has the time, so it is known even if nobody can read the batch.
 // If it is not to be had either, since is when this member first saw the record: then the

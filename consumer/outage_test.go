@@ -219,7 +219,7 @@ func TestConsumer_MakesProgressOnHardBatches(t *testing.T) {
 }
 
 // Other things in the topic are dead-lettered with their reason, unchanged, and the
-// partition goes on.
+// partition continues.
 func TestI4_NothingSilentlyDropped(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

@@ -18,7 +18,7 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// Kafka drops every connection, repeatedly: the member goes on as soon as it can.
+// Kafka drops every connection, repeatedly: the member continues as soon as it can.
 func TestConsumer_KafkaAway(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)

@@ -134,13 +134,13 @@ func (c *Consumer) mustLetGo() bool {
 	return c.yield.Load() || time.Since(c.allowed) > letGoInterval
 }
 
-// pauseFaulty pauses the partitions whose next event PostgreSQL does not take, while the
-// others go on. The events behind it in the partition wait: they would only be applied
+// pauseFaulty pauses the partitions whose next event PostgreSQL does not accept, while the
+// others continue. The events behind it in the partition wait: they would only be applied
 // again and again.
 func (c *Consumer) pauseFaulty(r rest) {
 	for partition, fault := range r.faults {
 		wait := c.pausePartition(partition)
-		c.log.Warn("partition pausing: PostgreSQL does not take its next event; nothing is lost, and the others go on",
+		c.log.Warn("partition pausing: PostgreSQL does not accept its next event; nothing is lost, and other partitions continue",
 			"group", c.group, "topic", c.topic, "partition", partition, "offset", r.left[partition].Offset, "error", fault, "retry_in", wait.Round(time.Millisecond).String())
 	}
 }

@@ -48,7 +48,7 @@ func newTally(w *window, maxRefused int) *tally {
 		firstClicks: desc("mailtally_first_clicks_total",
 			"Emails clicked for the first time. Over all members and restarts it is the number of rows with clicked_at."),
 		droppingStopped: desc("mailtally_dropping_stopped",
-			"1 while the member drops no event for being refused by PostgreSQL, since CONSUMER_MAX_REFUSED were refused in a row and none was applied between. It ends when an event is applied."),
+			"1 while the member no longer drops events that PostgreSQL refuses, because it refused CONSUMER_MAX_REFUSED in a row and accepted none between. It ends when an event is applied."),
 	}
 }
 

@@ -127,7 +127,7 @@ type rest struct {
 	left    offsets         // of the first item in each partition that is not done
 	refused bool            // PostgreSQL has refused an event for good
 	letters []*letterError  // dead letters that were not written
-	faults  map[int32]error // by partition, why PostgreSQL does not take its first event that is left
+	faults  map[int32]error // by partition, why PostgreSQL does not accept its first event that is left
 	err     error           // why something else is left
 }
 

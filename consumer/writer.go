@@ -126,11 +126,11 @@ func (w *writer) work(ctx context.Context, shares []*share) {
 // workOff processes items from the front: PostgreSQL commits the events, then Kafka
 // acknowledges the dead letters of the rest. An error stops it.
 //
-// All go into one transaction if possible. If PostgreSQL does not take it, for a reason
+// All go into one transaction if possible. If PostgreSQL does not accept it, for a reason
 // that may lie in a single row, or takes too long, the number of items is halved, until the
 // event is alone or the database keeps up. The number is remembered, so that the next
 // transaction does not start over. An event that is refused for good becomes a dead letter.
-// Another holds up its partition, and the rest goes on.
+// Another holds up its partition, and the rest continues.
 //
 // This ends soon if it is the database after all: halving takes as many tries as the number
 // has bits, and a few events in a row that fail alone, as any others would, stop it.
@@ -190,7 +190,7 @@ func mayBeOneRow(err error) bool {
 	return reason != tracking.RetryConnection && reason != tracking.RetryResources
 }
 
-// blamesEvent tells whether PostgreSQL did not take an event while it took others.
+// blamesEvent tells whether PostgreSQL did not accept an event while it accepted others.
 func blamesEvent(err error) bool {
 	var refused *tracking.RefusedError
 	var heldUp *tracking.HeldUpError
@@ -251,7 +251,7 @@ func (w *writer) apply(ctx context.Context, items []*item) (only *item, err erro
 // and no longer there.
 func (w *writer) mayDrop(i *item, refusal *tracking.RefusedError) error {
 	if n := w.window.refusals(); w.maxRefused > 0 && n >= w.maxRefused {
-		w.log.Error("dropping stopped: PostgreSQL refuses one event after the other and takes none, which is more likely a fault of the database than of all of them; nothing more is dropped for it until one is taken. Find out what refuses them; if they are to be dropped all the same, restart with CONSUMER_MAX_REFUSED=0",
+		w.log.Error("dropping stopped: PostgreSQL refuses one event after another and accepts none, which is more likely a fault of the database than of all of them; no more are dropped until it accepts one. Find out what refuses them; if they are to be dropped all the same, restart with CONSUMER_MAX_REFUSED=0",
 			"group", w.group, "max_refused", w.maxRefused, "error", refusal)
 		return fmt.Errorf("not dropped, since the last %d events were refused as well: %w", n, refusal)
 	}

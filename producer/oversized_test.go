@@ -15,7 +15,7 @@ import (
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
-// limit sets what a topic takes.
+// limit sets how much a topic accepts.
 func (g *gateway) limit(topic string, maxMessageBytes string) {
 	g.t.Helper()
 	client := newKafkaClient(g.t, g.broker.Addr())
@@ -98,7 +98,7 @@ func TestOversized_BesideOthers(t *testing.T) {
 	g.wantRecords(each, each)
 }
 
-// A dead-letter topic that takes no more than the other gets what fits.
+// A dead-letter topic that accepts no more than the other gets what fits.
 func TestOversized_LetterIsCut(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	g.limit(topic, "20000")

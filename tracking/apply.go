@@ -55,7 +55,7 @@ type Result struct {
 // committed, and each new one is counted once; known ones are not counted again. When it
 // returns an error, nothing is committed, and the same events may be applied again, here
 // or by any other writer: see [RetryReason]. Given a single event, Apply also finds out
-// whether it is the event that PostgreSQL does not take, rather than any: then the error is
+// whether it is the event that PostgreSQL does not accept, rather than any: then the error is
 // a *[RefusedError], which will recur, or a *[HeldUpError], which may pass.
 //
 // Where PostgreSQL is set to wait for a synchronous standby, committed means that one has

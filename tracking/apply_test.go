@@ -148,7 +148,7 @@ func TestI3_OneFirstOpenOverConcurrentWriters(t *testing.T) {
 }
 
 // While a writer waits for another's row, nobody holds a lock that the application
-// asked for, nobody is above READ COMMITTED, and writers of other emails go on.
+// asked for, nobody is above READ COMMITTED, and writers of other emails continue.
 func TestI7_NoApplicationLocks(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)

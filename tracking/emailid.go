@@ -12,7 +12,7 @@ import (
 // of version 8 (RFC 9562, section 5.8). mailtally.email_id does the same in SQL. The ids
 // are in the database, so the function must never change.
 func EmailID[T ~string | ~[]byte](provider string, id T) (email uuid.UUID, derived bool) {
-	if len(id) == 36 { // the package uuid takes other forms too, and 38 bytes with any two around a UUID
+	if len(id) == 36 { // the package uuid accepts other forms too, and 38 bytes with any two around a UUID
 		if email, err := uuid.ParseBytes([]byte(id)); err == nil {
 			return email, false
 		}

@@ -21,7 +21,7 @@ func TestEmailID(t *testing.T) {
 		{"resend", "56761188-7520-42d8-8898-ff6fc54ce618", "56761188-7520-42d8-8898-ff6fc54ce618", false},
 		{"resend", "56761188-7520-42D8-8898-FF6FC54CE618", "56761188-7520-42d8-8898-ff6fc54ce618", false},
 		// Only that form is a UUID: no two characters around it, though uuid.Parse would skip
-		// any, nor the other forms that it takes.
+		// any, nor the other forms that it accepts.
 		{"resend", "x56761188-7520-42d8-8898-ff6fc54ce618y", "", true},
 		{"resend", " 56761188-7520-42d8-8898-ff6fc54ce618 ", "", true},
 		{"resend", "\x0056761188-7520-42d8-8898-ff6fc54ce618\x00", "", true},

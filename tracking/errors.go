@@ -13,7 +13,7 @@ import (
 
 // RefusedError says that PostgreSQL refuses an event because of its content: it will be
 // refused again, however long one waits. It never stands for a database that is down, full,
-// locked or without its schema: at the same moment, PostgreSQL took an event of the same
+// locked or without its schema: at the same moment, PostgreSQL accepted an event of the same
 // type and time without content.
 type RefusedError struct {
 	SQLState   string // empty if a trigger kept it out in silence
@@ -35,12 +35,12 @@ func (e *RefusedError) Detail() string {
 	return fmt.Sprintf("SQLSTATE %s, constraint %s", e.SQLState, e.Constraint)
 }
 
-// HeldUpError says that PostgreSQL does not take an event now, and took another of the same
+// HeldUpError says that PostgreSQL does not accept an event now, and accepted another of the same
 // type and time at the same moment. Its row may be locked, or a trigger fail because of it.
 type HeldUpError struct{ err error }
 
 func (e *HeldUpError) Error() string {
-	return fmt.Sprintf("PostgreSQL takes others, but not this event: %v", e.err)
+	return fmt.Sprintf("PostgreSQL accepts others, but not this event: %v", e.err)
 }
 func (e *HeldUpError) Unwrap() error { return e.err }
 

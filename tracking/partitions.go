@@ -21,7 +21,7 @@ const moveTimeout = defaultTimeout
 // One month after the other is a transaction of its own. It locks the default partition,
 // so that readers of the whole history wait, and [Store.Apply] with strays gives up after
 // a second, for as long as the events take to move (30 s at most) and for two seconds at
-// most while somebody else reads it. Batches that have no stray go on.
+// most while somebody else reads it. Batches that have no stray continue.
 //
 // If it fails it can be called again: until a month has its partition, its events go to
 // the default one. made lists the partitions that it created.

@@ -19,7 +19,7 @@ import (
 )
 
 // Months get their partitions automatically, earlier strays are moved in, and writers
-// go on meanwhile.
+// continue meanwhile.
 func TestEnsurePartitions(t *testing.T) {
 	t.Parallel()
 	pool := newPool(t)
@@ -102,7 +102,7 @@ func TestEnsurePartitions_OldStrays(t *testing.T) {
 	compare(t.Context(), t, pool, events)
 }
 
-// While a month gets its partition, batches go on; and behind somebody who reads the
+// While a month gets its partition, batches continue; and behind somebody who reads the
 // history for long, it gives up, to be tried again.
 func TestEnsurePartitions_HoldsUpNoBatch(t *testing.T) {
 	t.Parallel()

@@ -14,10 +14,10 @@ const appendNothing = copyHistory + `
 SET CONSTRAINTS ALL IMMEDIATE;
 ROLLBACK`
 
-// takesOthers tells whether it is the batch's only event that PostgreSQL did not take, for
+// takesOthers tells whether it is the batch's only event that PostgreSQL did not accept, for
 // the reason failed. It may be the database: the SQLSTATE of a value that is too long also
 // stands for a server that protects itself from transaction ids that wrap around. So a
-// harmless event takes the same way, on the same connection, up to its commit: one of
+// harmless event goes the same way, on the same connection, up to its commit: one of
 // another email, of the same type and time, without content.
 //
 // That a harmless event violates the same check constraint shows nothing: what may be

@@ -33,7 +33,7 @@ func blamed(err error) string {
 	return "the database"
 }
 
-// A database that takes no event, or none of a month, is never a reason to refuse one,
+// A database that accepts no event, or none of a month, is never a reason to refuse one,
 // whatever SQLSTATE it gives: a server that protects itself from transaction ids that wrap
 // around gives that of a row that is too big.
 func TestI4_IllDatabaseRefusesNoEvent(t *testing.T) {
@@ -64,7 +64,7 @@ func TestI4_IllDatabaseRefusesNoEvent(t *testing.T) {
 	}
 }
 
-// An event is blamed if PostgreSQL does not take it while it takes others: for good if
+// An event is blamed if PostgreSQL does not accept it while it accepts others: for good if
 // that is because of its content.
 func TestApply_BlamesTheEventAlone(t *testing.T) {
 	t.Parallel()

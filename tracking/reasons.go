@@ -18,7 +18,7 @@ const (
 	TimeOutOfRange Reason = "time_out_of_range" // none but before the year 2000, or more than a day ahead of its receipt
 	NoProvider     Reason = "no_provider"       // the record names no known provider
 	Refused        Reason = "refused"           // PostgreSQL refuses the row for good
-	TooLarge       Reason = "too_large"         // the topic takes no record of that size; a producer's
+	TooLarge       Reason = "too_large"         // the topic accepts no record of that size; a producer's
 )
 
 // Reasons lists every reason.

@@ -10,7 +10,7 @@ import (
 
 // VacuumHorizon returns the oldest transaction that somebody may still want to see the
 // tables as of, and the next one to begin. Vacuum removes no version of a row that was
-// replaced since oldest, so an email that is written all the time has ever more of them to
+// replaced since oldest, so an email that is written all the time has more and more of them to
 // be read past.
 //
 // It needs no rights: everybody may see the snapshots of all sessions, though not whose

@@ -31,9 +31,9 @@ func askUntilReady(ctx context.Context, kafka check, log *slog.Logger) {
 		case ctx.Err() != nil: // no answer any more
 		case err != nil && (!said || missing != saidMissing):
 			said, saidMissing = true, missing
-			log.Warn("Kafka takes no webhooks: they are answered 503 until it does; asking on", "error", err)
+			log.Warn("Kafka accepts no webhooks: they are answered 503 until it does; still trying", "error", err)
 		case err == nil && said:
-			log.Info("Kafka takes webhooks", "duration", since(start), "tries", tries)
+			log.Info("Kafka accepts webhooks", "duration", since(start), "tries", tries)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(&backoff.ExponentialBackOff{

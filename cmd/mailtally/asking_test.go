@@ -19,7 +19,7 @@ func TestProducer_SaysThatKafkaIsNotThere(t *testing.T) {
 	broker := faults.NewProxy(t, environ["KAFKA_BROKERS"])
 	broker.Away(true)
 	p := start(t, with(environ, "KAFKA_BROKERS", broker.Addr()), "producer")
-	p.line(p.stderr, `"level":"WARN","msg":"Kafka takes no webhooks`)
+	p.line(p.stderr, `"level":"WARN","msg":"Kafka accepts no webhooks`)
 	public, admin := p.addresses()
 	if status, text := get(t, "http://"+admin+"/readyz"); status != http.StatusServiceUnavailable {
 		t.Errorf("/readyz: %d %s", status, text)
@@ -28,17 +28,17 @@ func TestProducer_SaysThatKafkaIsNotThere(t *testing.T) {
 		t.Errorf("a forged webhook: %d", status)
 	}
 	broker.Away(false)
-	p.line(p.stderr, `"level":"WARN","msg":"Kafka takes no webhooks.*mailtally migrate creates it`)
+	p.line(p.stderr, `"level":"WARN","msg":"Kafka accepts no webhooks.*mailtally migrate creates it`)
 	if m := start(t, environ, "migrate"); m.wait() != 0 {
 		t.Fatal(m.stderr)
 	}
-	p.line(p.stderr, `"level":"INFO","msg":"Kafka takes webhooks"`)
+	p.line(p.stderr, `"level":"INFO","msg":"Kafka accepts webhooks"`)
 	email := uuid.New()
 	if status := post(t, public, testSecret, email.String(), opened(email)); status != http.StatusOK {
 		t.Errorf("status %d", status)
 	}
 	p.endsWell()
-	if n := strings.Count(p.stderr.String(), `"Kafka takes no webhooks`); n != 2 {
+	if n := strings.Count(p.stderr.String(), `"Kafka accepts no webhooks`); n != 2 {
 		t.Errorf("%d lines for 2 reasons: %s", n, p.stderr)
 	}
 }
@@ -60,6 +60,6 @@ func TestProducer_AsksInSilence(t *testing.T) {
 	}
 	defer hanging.Close()
 	p = start(t, with(environ, "KAFKA_BROKERS", hanging.Addr().String()), "producer")
-	p.line(p.stderr, "Kafka takes no webhooks")
+	p.line(p.stderr, "Kafka accepts no webhooks")
 	p.endsWell()
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // What the producer and the consumer write is compressed as the setting says, or not at
-// all: there are brokers that take gzip alone.
+// all: there are brokers that accept gzip alone.
 func TestCompression(t *testing.T) {
 	t.Parallel()
 	environ := migrated(t)

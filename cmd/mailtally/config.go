@@ -54,7 +54,7 @@ type config struct {
 	HTTPAddr  string `env:"HTTP_ADDR" envDefault:":8080" for:"producer simulate" help:"the producer's public port: webhooks only"`
 	AdminAddr string `env:"ADMIN_ADDR" envDefault:":8081" for:"producer consumer healthcheck" help:"the admin port of every role: / (the live page), /metrics, /healthz, /readyz"`
 
-	ShutdownDelay   time.Duration `env:"SHUTDOWN_DELAY" envDefault:"5s" for:"producer" help:"how long a producer goes on after SIGTERM, with /readyz at 503"`
+	ShutdownDelay   time.Duration `env:"SHUTDOWN_DELAY" envDefault:"5s" for:"producer" help:"how long a producer keeps serving after SIGTERM, with /readyz at 503"`
 	HTTPIdleTimeout time.Duration `env:"HTTP_IDLE_TIMEOUT" envDefault:"65m" for:"producer" help:"how long a connection to HTTP_ADDR may be idle"`
 
 	ResendWebhookSecrets     string `env:"RESEND_WEBHOOK_SECRETS" for:"producer simulate" help:"comma separated whsec_…: more than one while rotating"`
@@ -258,7 +258,7 @@ func fromFile(value *string, name, file string, problem func(string, string, ...
 }
 
 // isBroker reports whether s is a host and, unless it is the default, a port. The Kafka
-// client takes much else, and dials it for ever.
+// client accepts much else, and dials it for ever.
 func isBroker(s string) bool {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil { // without a port, or an IPv6 address without brackets

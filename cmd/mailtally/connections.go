@@ -179,7 +179,7 @@ func (c *connections) makePlace(x *connection) (wait time.Duration, ok bool) {
 		if wait := patienceWithClients - time.Since(oldest.since); wait > 0 {
 			return wait, false
 		}
-		c.log.Warn("connection closed that had sent no whole request: another needed its place", "reason", "connections")
+		c.log.Warn("connection closed before it had sent a whole request: another needed its place", "reason", "connections")
 		c.remove(oldest)
 	}
 	return 0, true
@@ -277,7 +277,7 @@ func (c *connections) count(x *connection, cost int64) {
 				largest = other
 			}
 		}
-		c.log.Warn("connection closed that had sent no whole request: the memory for headers is used up", "reason", "memory")
+		c.log.Warn("connection closed before it had sent a whole request: the memory for headers is used up", "reason", "memory")
 		c.remove(largest)
 	}
 }

@@ -69,7 +69,7 @@ func eachAnswer(err error, yield func(*pgconn.PgError) bool) bool {
 	return true
 }
 
-// remedies says what to do where PostgreSQL takes no connection with this SQLSTATE, if
+// remedies says what to do where PostgreSQL accepts no connection with this SQLSTATE, if
 // that is for somebody to do: waiting alone does not help.
 func remedies(code string) string {
 	switch code {
@@ -89,7 +89,7 @@ func remedies(code string) string {
 	return ""
 }
 
-// misconfigured reports whether PostgreSQL took no connection because of a configuration:
+// misconfigured reports whether PostgreSQL accepted no connection because of a configuration:
 // DATABASE_URL's or its own.
 func misconfigured(err error) bool {
 	if failed, ok := errors.AsType[*pgconn.ConnectError](err); ok {

@@ -66,7 +66,7 @@ func TestMisconfiguredDatabase_Migrate(t *testing.T) {
 	}
 }
 
-// A member outlives it, counts its tries as what they are, says what to do, and goes on
+// A member outlives it, counts its tries as what they are, says what to do, and resumes
 // where somebody has done so.
 func TestMisconfiguredDatabase_Consumer(t *testing.T) {
 	t.Parallel()

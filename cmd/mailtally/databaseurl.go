@@ -16,8 +16,8 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// poolConfig reads DATABASE_URL. It accepts less than pgx, which takes everything that is
-// no URL for keywords: with a quote in front of a URL, it would send the password to
+// poolConfig reads DATABASE_URL. It accepts less than pgx, which reads whatever is
+// not a URL as keywords: with a quote in front of a URL, it would send the password to
 // whatever server its defaults name. Errors quote nothing of the value, since nobody knows
 // where in a damaged URL the password is.
 func poolConfig(url string) (*pgxpool.Config, error) {
@@ -37,7 +37,7 @@ func poolConfig(url string) (*pgxpool.Config, error) {
 	switch {
 	case err == nil:
 	case !isURL && strings.Contains(url, "://"):
-		return nil, errors.New("does not begin with postgres:// or postgresql://: nothing may stand before it, such as a quote, jdbc: or the name of a driver")
+		return nil, errors.New("does not begin with postgres:// or postgresql://: nothing may come before it, such as a quote, jdbc: or the name of a driver")
 	case !isURL && !errors.As(err, new(parameterError)):
 		return nil, fmt.Errorf("is neither a URL such as postgres://user:password@host:5432/database nor keywords such as host=… user=…: %w", err)
 	default:
@@ -83,7 +83,7 @@ func checkParts(config *pgxpool.Config) error {
 	for _, host := range hosts {
 		isFolder := strings.HasPrefix(host, "/") && !strings.ContainsAny(host, "@=;&"+quotes)
 		if !isFolder && strings.ContainsFunc(host, func(r rune) bool { return !isLetterOrDigit(r) && !strings.ContainsRune(".-_:%", r) }) {
-			return errors.New("has a host that is no host's name: " + encodeThem)
+			return errors.New("has a host that is not a host name: " + encodeThem)
 		}
 	}
 	for part, value := range map[string]string{"user": config.ConnConfig.User, "database": config.ConnConfig.Database} {
@@ -94,14 +94,14 @@ func checkParts(config *pgxpool.Config) error {
 	return checkParameters(config.ConnConfig.RuntimeParams)
 }
 
-// serverParameters are those that PostgreSQL takes with a connection and people set.
+// serverParameters are those that PostgreSQL accepts with a connection and people set.
 const serverParameters = ` application_name client_encoding client_min_messages datestyle default_transaction_isolation
  default_transaction_read_only extra_float_digits idle_in_transaction_session_timeout idle_session_timeout intervalstyle
  jit lock_timeout log_min_duration_statement options plan_cache_mode role search_path statement_timeout synchronous_commit
  tcp_keepalives_count tcp_keepalives_idle tcp_keepalives_interval tcp_user_timeout timezone transaction_timeout work_mem `
 
 // otherParameters are those of hosts, of other clients and of libpq, in lower case, that
-// PostgreSQL or pgx does not take. Only these are named in errors: what nobody knows may be
+// PostgreSQL or pgx does not accept. Only these are named in errors: what nobody knows may be
 // a piece of the password.
 const otherParameters = ` advisory_locks applicationname charset connection_limit conn_max_age connectiontimeout currentschema encoding
  fallback_application_name gssdelegation gssencmode gsslib hostaddr idle_timeout keepalives keepalives_count keepalives_idle
@@ -171,7 +171,7 @@ func parseProblem(err error) string {
 	case strings.Contains(text, "invalid port"):
 		return "has a port that is not a number from 1 to 65535: " + encodeThem
 	case strings.Contains(text, "could not match"):
-		return "has not as many ports as hosts"
+		return "does not have as many ports as hosts"
 	case strings.Contains(text, "CA "), strings.Contains(text, "TLS"):
 		return "has TLS settings that cannot be used: look at sslmode, sslrootcert, sslcert and sslkey"
 	case strings.Contains(text, "keyword/value"):

@@ -8,7 +8,7 @@ import (
 )
 
 // With LOG_FORMAT=json, its default, every line on standard error is JSON, also the last
-// one of a process that cannot go on. With text it is text, and where LOG_FORMAT itself
+// one of a process that cannot continue. With text it is text, and where LOG_FORMAT itself
 // cannot be read.
 func TestFatalErrors_Format(t *testing.T) {
 	t.Parallel()

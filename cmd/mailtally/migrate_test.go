@@ -139,7 +139,7 @@ func TestMigrate_TopicsThatDiffer(t *testing.T) {
 }
 
 // The topics that migrate creates do not depend on what the broker does by default: a
-// compacted one would lose events, one that takes little would refuse them.
+// compacted one would lose events, one that accepts little would refuse them.
 func TestMigrate_TopicsAreExplicit(t *testing.T) {
 	t.Parallel()
 	environ := migrated(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/mailtally/mailtally/producer"
 )
 
-// runProducer is the webhook gateway. When ctx ends it is not ready any more, goes on for
-// SHUTDOWN_DELAY, takes no more webhooks, and answers those in flight once their outcome
+// runProducer is the webhook gateway. When ctx ends it is no longer ready, keeps serving for
+// SHUTDOWN_DELAY, accepts no more webhooks, and answers those in flight once their outcome
 // is known.
 func runProducer(ctx context.Context, i *invocation) error {
 	c, log, flush, err := i.begin(needsProvider)

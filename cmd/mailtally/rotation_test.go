@@ -113,7 +113,7 @@ func (a *authority) pool() *x509.CertPool {
 	return pool
 }
 
-// server is what a broker needs that takes only clients with a certificate.
+// server is what a broker needs that accepts only clients with a certificate.
 func (a *authority) server() *tls.Config {
 	cert, key := a.make(&x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
 	return &tls.Config{
@@ -136,7 +136,7 @@ func (a *authority) client() (ca, cert, key string) {
 }
 
 // Kafka's password, certificates and authority change in their files, and the broker with
-// them: both roles go on without a restart. While a file is away, connections fail, say so
+// them: both roles continue without a restart. While a file is away, connections fail, say so
 // and are tried again.
 func TestRotation_Kafka(t *testing.T) {
 	t.Parallel()

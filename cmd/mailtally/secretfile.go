@@ -28,12 +28,12 @@ func secret(value, name, file string) (string, error) {
 	return content, nil
 }
 
-// readSecretFile reads a file, without the newline that editors put at its end. It waits
-// for nobody, as one who opens a named pipe does.
+// readSecretFile reads a file, without the newline that editors put at its end. It never
+// blocks, as opening a named pipe would.
 func readSecretFile(path string) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return "", fmt.Errorf("cannot be opened: %w (it is to hold a file's name)", withoutPath(err))
+		return "", fmt.Errorf("cannot be opened: %w (it must hold a file's name)", withoutPath(err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -50,7 +50,7 @@ func readSecretFile(path string) (string, error) {
 	text := strings.TrimSpace(string(content))
 	switch {
 	case len(content) > maxSecretFile:
-		return "", fmt.Errorf("is larger than %d KiB: no secret is", maxSecretFile>>10)
+		return "", fmt.Errorf("is larger than %d KiB, which no secret is", maxSecretFile>>10)
 	case text == "":
 		return "", errors.New("is empty")
 	}
@@ -73,7 +73,7 @@ func fileKind(mode fs.FileMode) string {
 	case mode&fs.ModeDevice != 0:
 		return "a device"
 	}
-	return "no file"
+	return "a special file"
 }
 
 const byteOrderMark = "\ufeff"

@@ -48,7 +48,7 @@ type serving struct {
 
 func adminServing() serving { return serving{adminConnections(), 2 * time.Minute, 0, adminDrain} }
 
-// serve answers requests on listener until its turn to end. Then it goes on for a while,
+// serve answers requests on listener until its turn to end. Then it keeps serving for a while,
 // but asks each client to come back on another connection: load balancers need some
 // seconds to send requests elsewhere (kubernetes/kubernetes#20473).
 func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handler, how serving) {
@@ -83,7 +83,7 @@ func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handl
 		if how.delay > 0 {
 			hurried, done := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGINT, syscall.SIGTERM)
 			defer done()
-			log.Info("stopping: requests are still taken until load balancers have noticed; another signal ends the wait", "duration", how.delay.String())
+			log.Info("stopping: requests are still accepted until load balancers have noticed; another signal ends the wait", "duration", how.delay.String())
 			select {
 			case <-time.After(how.delay):
 			case <-hurried.Done():

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// After SIGTERM a producer is not ready any more, and takes webhooks until load balancers
+// After SIGTERM a producer is no longer ready, but accepts webhooks until load balancers
 // have noticed, on new connections and on those that it has; a second signal ends that.
 func TestShutdown_ProducerGoesOn(t *testing.T) {
 	t.Parallel()

@@ -11,14 +11,14 @@ import (
 )
 
 // Of each frame: its size; the key, version and correlation id of the request in it; and
-// the largest that Kafka takes by default (socket.request.max.bytes).
+// the largest that Kafka accepts by default (socket.request.max.bytes).
 const (
 	sizeBytes    = 4
 	leastRequest = 8
 	mostRequest  = 100 << 20
 )
 
-// guard keeps from the broker what is no request of Kafka's. For an unknown API key kfake
+// guard keeps from the broker what is not a Kafka request. For an unknown API key kfake
 // dereferences nil, in a goroutine of its own, before it asks for a password: one small
 // frame from anybody would end the process. It also allocates whatever size is announced.
 type guard struct {
@@ -83,8 +83,8 @@ func (c *guarded) begin() error {
 // refuse logs why the connection ends: its reader closes it.
 func (c *guarded) refuse(what string, value int64) error {
 	if c.log != nil {
-		c.log.Warn("connection closed: what came is no request of Kafka's; is this the port that the client means?",
+		c.log.Warn("connection closed: what it sent is not a Kafka request; is the client using the wrong port?",
 			"component", "embedded kafka", "client", c.RemoteAddr().String(), what, value)
 	}
-	return fmt.Errorf("localkafka: no request of Kafka's: %s %d", what, value)
+	return fmt.Errorf("localkafka: not a Kafka request: %s %d", what, value)
 }

@@ -58,7 +58,7 @@ func Time(text []byte) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	if at, err := time.Parse(time.RFC3339Nano, string(text)); err == nil {
-		// What providers write, and the fastest to read. But time.Parse takes offsets
+		// What providers write, and the fastest to read. But time.Parse accepts offsets
 		// that no zone has: golang/go#54580.
 		_, _, ok := cutZone(string(text))
 		return at, ok

@@ -123,7 +123,7 @@ func TestProperty_Time(t *testing.T) {
 	})
 }
 
-// Whatever time.Parse takes for RFC 3339 means the same here, except for offsets that no
+// Whatever time.Parse accepts as RFC 3339 means the same here, except for offsets that no
 // zone has.
 func FuzzTime(f *testing.F) {
 	for _, text := range []string{"2026-11-22T23:41:12Z", "2026-11-22T3:41:12,5+24:60", "2016-12-31t23:59:60.1-0530", "Sun, 22 Nov 2026 23:41 GMT", "1795390872126", "1.795390872e9", "1e-99999999"} {

@@ -261,7 +261,10 @@ func fromFile(value *string, name, file string, problem func(string, string, ...
 // client accepts much else, and dials it for ever.
 func isBroker(s string) bool {
 	host, port, err := net.SplitHostPort(s)
-	if err != nil { // without a port, or an IPv6 address without brackets
+	if err != nil { // without a port
+		host, port, err = net.SplitHostPort(s + ":9092")
+	}
+	if err != nil { // an IPv6 address without brackets, too
 		host, port = s, "9092"
 	}
 	if _, err := netip.ParseAddr(host); err == nil {

@@ -108,7 +108,7 @@ func TestConfig_Brokers(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{
 		"http://h0st:9092", "PLAINTEXT://h0st:9092", "SASL_SSL://h0st", "h0st:99999", "h0st:0", "h0st:-1", "h0st:", ":9092", "h0st:9092/", "h0st:9092:9092", "h0st:kafka",
-		"h0st 9092", "h0st;h1st", "me@h0st:9092", "me:s3cr3t@h0st:9092", `"h0st:9092"`, "'h0st", "[::1", "[h0st]:9092", "<h0st>", "${h0st}", "h0st:9092?x=1", "h0st,h1st:70000", "h0st\u200b:9092", "h0st:9092 h1st:9092", "-",
+		"h0st 9092", "h0st;h1st", "me@h0st:9092", "me:s3cr3t@h0st:9092", `"h0st:9092"`, "'h0st", "[::1", "[::1]]", "[h0st]:9092", "[h0st]", "<h0st>", "${h0st}", "h0st:9092?x=1", "h0st,h1st:70000", "h0st\u200b:9092", "h0st:9092 h1st:9092", "-",
 	} {
 		_, err := loadConfig(with(complete, "KAFKA_BROKERS", value), 0)
 		if err == nil || !strings.Contains(err.Error(), "KAFKA_BROKERS: ") {
@@ -121,7 +121,7 @@ func TestConfig_Brokers(t *testing.T) {
 			}
 		}
 	}
-	for _, value := range []string{"host", "host:9092", "kafka-0.kafka_x.svc.cluster.local.:9092, 10.0.0.1:1", "[::1]:9092", "::1", "[fe80::1%eth0]:9092", "bücher.example:9092"} {
+	for _, value := range []string{"host", "host:9092", "kafka-0.kafka_x.svc.cluster.local.:9092, 10.0.0.1:1", "[::1]:9092", "::1", "[::1]", "[fe80::1%eth0]:9092", "bücher.example:9092"} {
 		if _, err := loadConfig(with(complete, "KAFKA_BROKERS", value), 0); err != nil {
 			t.Errorf("%s: %v", value, err)
 		}

@@ -38,7 +38,7 @@ var alerts = map[string][]string{
 	"MailtallyKafkaNotAcknowledging": {"critical"},
 	"MailtallyNoWebhooks":            {"critical"},
 	"MailtallyConsumerLagGrowing":    {"critical"},
-	"MailtallyPartitionStuck":       {"critical"},
+	"MailtallyPartitionStuck":        {"critical"},
 	"MailtallyConsumerGroupEmpty":    {"critical"},
 	"MailtallyEventsLate":            {"critical", "warning"},
 	"MailtallyDeadLetters":           {"warning"},

@@ -175,7 +175,7 @@ func (s *Server) start(ctx context.Context, settings map[string]string) error {
 		return fmt.Errorf("open the server's log: %w", err)
 	}
 	defer log.Close() // The process has its own copy.
-	s.done = make(chan struct{})
+	s.done, s.err = make(chan struct{}), nil
 	s.stopping.Store(false)
 	args := []string{"-D", s.cluster.path(dataDir)}
 	for _, name := range slices.Sorted(maps.Keys(settings)) {

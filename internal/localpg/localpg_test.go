@@ -101,6 +101,9 @@ func TestTakenPortIsReplaced(t *testing.T) {
 	}
 	query(t, second.URL("postgres"), "SELECT 1")
 	stop(t, second)
+	if err := second.Err(); err != nil {
+		t.Errorf("once it is stopped, it has the error of the first try: %v", err)
+	}
 
 	if third := start(t, Options{Dir: dir}); third.port != second.port {
 		t.Errorf("port %d after a restart, want %d", third.port, second.port)

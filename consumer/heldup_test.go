@@ -123,6 +123,38 @@ func TestConsumer_OneRowHoldsUpItsPartition(t *testing.T) {
 	}
 }
 
+// A partition that is held up moves to other members and back. It continues wherever it
+// is, once it can, and nothing in it counts twice.
+func TestConsumer_HeldUpPartitionMoves(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	email := uuid.New()
+	end := s.raise("P0001", "mailtally.email FOR EACH ROW", "NEW.id = '"+email.String()+"'")
+	for n := range 40 {
+		s.produce(webhook(uuid.New(), tracking.Opened, n))
+	}
+	s.produce(webhook(email, tracking.Clicked, 40))
+	s.opens(email, 41, 10)
+	first := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	pauses := func(m *member) bool { return strings.Contains(m.logs.String(), "partition pausing") }
+	s.until("the first member to pause", func() bool { return pauses(first) })
+	second := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.joined(2)
+	second.stop()
+	s.joined(1)
+	third := s.start(&tracking.Store{Pool: s.pool}, impatient)
+	s.joined(2)
+	first.stop()
+	s.until("the last member to pause", func() bool { return pauses(third) })
+	end()
+	s.committed()
+	third.stop()
+	s.reconciled(first, second, third)
+	if n := s.number("SELECT open_count + click_count FROM mailtally.email WHERE id = $1", email); n != 11 {
+		t.Errorf("%d of its opens and clicks are counted, want 11", n)
+	}
+}
+
 // PostgreSQL accepts nothing, and gives the SQLSTATE of a row that is too big, as it does
 // when it protects itself from transaction ids that wrap around, or one that says nothing:
 // no event becomes a dead letter, however long it lasts.

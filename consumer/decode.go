@@ -1,8 +1,10 @@
 package consumer
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -14,8 +16,8 @@ import (
 type item struct {
 	partition, epoch int32
 	offset           int64
-	record           *kgo.Record // nil after decoding, unless it must be kept
-	bytes            int         // size of the record, even once that is released
+	record           *kgo.Record // a copy, if it must be kept
+	bytes            int         // size of the record, kept or not
 	event            tracking.Event
 	why              *tracking.DropError // nil for an event
 	received         time.Time
@@ -26,12 +28,12 @@ type item struct {
 }
 
 // newItem decodes a record, with travelled as scratch space. Unless keep is set, the
-// record of an event is released: it is several times the size of the event.
+// record of an event is not kept: it is several times the size of the event.
 func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool) item {
 	if r.Attrs.IsControl() { // only its offset matters
 		return item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, done: true}
 	}
-	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, record: r, bytes: size(r)}
+	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, bytes: size(r)}
 	*travelled = readRecord(r)
 	// If nothing says when the webhook was received, fall back to the record's timestamp.
 	i.received = travelled.ReceivedAt
@@ -48,10 +50,21 @@ func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool)
 		i.why = &tracking.DropError{Reason: tracking.NotJSON, Detail: err.Error()}
 	}
 	i.event.ShortenID()
-	if i.why == nil && !keep {
-		i.record = nil
+	if i.why != nil || keep {
+		i.record = detach(r)
 	}
 	return i
+}
+
+// detach copies what a dead letter needs of a record, which shares its memory with all
+// others of its batch.
+func detach(r *kgo.Record) *kgo.Record {
+	own := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value)}
+	own.Headers = slices.Clone(r.Headers)
+	for n := range own.Headers {
+		own.Headers[n].Value = bytes.Clone(own.Headers[n].Value)
+	}
+	return own
 }
 
 // size is how many bytes a record holds, headers and key included.

@@ -45,6 +45,9 @@ func TestDecode_AllThatIsKeptCounts(t *testing.T) {
 			if isHeld := i.held() >= long; isHeld != (i.record != nil) {
 				t.Errorf("%s: held is %d, and the record is kept: %t", name, i.held(), i.record != nil)
 			}
+			if k := i.record; k != nil && (&k.Value[0] == &r.Value[0] || &k.Headers[0] == &r.Headers[0] || &k.Headers[1].Value[0] == &r.Headers[1].Value[0]) {
+				t.Errorf("%s: the whole batch is kept with the record", name)
+			}
 			if i.bytes < long {
 				t.Errorf("%s: a record of more than %d bytes counts as %d in a transaction", name, long, i.bytes)
 			}

@@ -57,7 +57,7 @@ func (s *Store) confirm(ctx context.Context, b *batch, failed error) error {
 	case err != nil && failed != nil:
 		return fmt.Errorf("%w; whether it is committed, on a synchronous standby too, is not known: %w", failed, err)
 	case err != nil:
-		return fmt.Errorf("committed, but its wait for a synchronous standby was cancelled, and no later commit was waited for to the end: %w", err)
+		return fmt.Errorf("committed, but its wait for a synchronous standby was cancelled, and no later commit has confirmed it: %w", err)
 	case !committed && failed == nil:
 		return fmt.Errorf("%w: the server that has committed it is gone, and the one that took over does not have it", errUnexpected)
 	case !committed:

@@ -49,7 +49,7 @@ func withHolder(ctx context.Context, pool *pgxpool.Pool, err error, which string
 	case errors.Is(asked, pgx.ErrNoRows):
 		return fmt.Errorf("%w: whoever held the lock has released it since", err)
 	case asked != nil:
-		return fmt.Errorf("%w (who holds the lock cannot be told: %w)", err, asked)
+		return fmt.Errorf("%w (who holds the lock is not known: %w)", err, asked)
 	case h.PID == nil:
 		return fmt.Errorf("%w: a prepared transaction holds the lock: see pg_prepared_xacts, then COMMIT PREPARED or ROLLBACK PREPARED", err)
 	}
@@ -57,7 +57,7 @@ func withHolder(ctx context.Context, pool *pgxpool.Pool, err error, which string
 	if h.Since != nil {
 		since = h.Since.UTC().Format(time.RFC3339)
 	}
-	return fmt.Errorf("%w: PostgreSQL's process %d holds the lock (application %q, role %s, %s since %s): "+
+	return fmt.Errorf("%w: PostgreSQL process %d holds the lock (application %q, role %s, %s since %s): "+
 		"let it finish, or end it with SELECT pg_terminate_backend(%d)",
 		err, *h.PID, said(h.Application), said(h.Role), said(h.State), since, *h.PID)
 }

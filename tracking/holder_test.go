@@ -74,7 +74,7 @@ func TestUpgrade_NamesWhoHoldsTheLock(t *testing.T) {
 			}
 
 			err = tracking.Upgrade(t.Context(), pool, time.Millisecond)
-			want := fmt.Sprintf("PostgreSQL's process %d holds the lock %s", holder.PgConn().PID(), test.want)
+			want := fmt.Sprintf("PostgreSQL process %d holds the lock %s", holder.PgConn().PID(), test.want)
 			if test.want == "" {
 				want = "a prepared transaction holds the lock"
 			}

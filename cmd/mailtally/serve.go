@@ -42,7 +42,7 @@ func (l *lifecycle) listen(variable, addr string) (net.Listener, error) {
 type serving struct {
 	connections int           // the most at the same moment
 	idle        time.Duration // how long a connection may be idle between requests
-	delay       time.Duration // how long requests are still taken at the end, until load balancers have noticed
+	delay       time.Duration // how long requests are still accepted at the end, until load balancers have noticed
 	drain       time.Duration // how long those in flight are waited for then
 }
 
@@ -91,7 +91,7 @@ func (l *lifecycle) serve(name string, listener net.Listener, handler http.Handl
 				return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
 			}
 		}
-		log.Info("stopping: no more requests are taken")
+		log.Info("stopping: no more requests are accepted")
 		start := time.Now()
 		draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), how.drain)
 		defer cancel()

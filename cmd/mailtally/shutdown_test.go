@@ -35,7 +35,7 @@ func TestShutdown_ProducerGoesOn(t *testing.T) {
 	if err := process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	p.line(p.stderr, "requests are still taken")
+	p.line(p.stderr, "requests are still accepted")
 	if status, text := get(t, "http://"+admin+"/readyz"); status != http.StatusServiceUnavailable || text != "stopping\n" {
 		t.Errorf("/readyz: %d %q", status, text)
 	}
@@ -65,7 +65,7 @@ func TestShutdown_DelayEnds(t *testing.T) {
 	p.addresses()
 	p.endsWell()
 	p.line(p.stderr, `"duration":"100ms"`)
-	p.line(p.stderr, "no more requests are taken")
+	p.line(p.stderr, "no more requests are accepted")
 }
 
 // A consumer that finishes what is in hand is not ready any more either.

@@ -47,7 +47,7 @@ func (w *vacuumWatch) run(ctx context.Context, pool *pgxpool.Pool, interval time
 			w.held.Set(w.seen(oldest, next, time.Now()).Seconds())
 		} else {
 			w.held.Set(math.NaN())
-			log.Debug("not known for how long vacuum has been held back", "error", err)
+			log.Debug("could not measure for how long vacuum has been held back", "error", err)
 		}
 		select {
 		case <-ticker.C:

@@ -8,7 +8,7 @@ SET LOCAL lock_timeout = '2s';
 
 -- When a month gets its partition, its events move there from the default one. PostgreSQL
 -- refuses to delete from a table whose deletes are published, as by a publication FOR ALL
--- TABLES, unless the table can tell subscribers which row it was. This one has no key.
+-- TABLES, unless subscribers can be told which row it was. This table has no key.
 ALTER TABLE mailtally.email_event_default REPLICA IDENTITY FULL;
 
 -- The months that need a partition and have none: the one before now, that of now and the

@@ -43,7 +43,7 @@ func ParseSecret(text string) (Secret, error) {
 	case err != nil:
 		return Secret{}, errors.New("not base64: copy the whole secret, whsec_… , from the provider's page")
 	case len(key) < minKey:
-		return Secret{}, fmt.Errorf("shorter than %d bytes, so that it can be guessed: copy the whole secret, whsec_… , from the provider's page", minKey)
+		return Secret{}, fmt.Errorf("shorter than %d bytes, so it can be guessed: copy the whole secret, whsec_… , from the provider's page", minKey)
 	case provider.Placeholder(key):
 		return Secret{}, errors.New("a placeholder: copy the secret, whsec_… , from the provider's page")
 	}

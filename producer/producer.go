@@ -48,10 +48,10 @@ const (
 	// recalled). Above it, webhooks are answered 503 at once.
 	maxHeld = 32 << 20
 
-	// maxArriving limits the bytes of bodies that are not proved yet: 2,700 usual ones at
+	// maxArriving limits the bytes of bodies that are not proved yet: 5,400 usual ones at
 	// the same moment. The largest body needs one and a half times its size, or it would
 	// cut itself off.
-	maxArriving = 16 << 20
+	maxArriving = 32 << 20
 )
 
 // Producer writes webhooks to Kafka.

@@ -76,7 +76,7 @@ func (i *invocation) parse() error {
 	case err != nil:
 		return usageError{err}
 	case i.flags.NArg() > 0:
-		return usageError{fmt.Errorf("takes no argument, got %q", i.flags.Args())}
+		return usageError{errors.New("takes no arguments: the configuration is in environment variables")}
 	}
 	return nil
 }

@@ -41,11 +41,11 @@ func ParseSecret(text string) (Secret, error) {
 	case strings.ContainsAny(text, "\"'`“”"):
 		return Secret{}, errors.New("in quotes: leave them out")
 	case err != nil:
-		return Secret{}, errors.New("not base64: copy the whole secret, whsec_… , from the provider's page")
+		return Secret{}, errors.New("not base64: copy the whole secret, whsec_…, from the provider's page")
 	case len(key) < minKey:
-		return Secret{}, fmt.Errorf("shorter than %d bytes, so it can be guessed: copy the whole secret, whsec_… , from the provider's page", minKey)
+		return Secret{}, fmt.Errorf("shorter than %d bytes, so it can be guessed: copy the whole secret, whsec_…, from the provider's page", minKey)
 	case provider.Placeholder(key):
-		return Secret{}, errors.New("a placeholder: copy the secret, whsec_… , from the provider's page")
+		return Secret{}, errors.New("a placeholder: copy the secret, whsec_…, from the provider's page")
 	}
 	// A reused MAC keeps its memory and need not hash the key again.
 	macs := sync.Pool{New: func() any { return &mac{Hash: hmac.New(sha256.New, key)} }}

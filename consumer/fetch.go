@@ -32,7 +32,8 @@ const (
 	leastRatio  = 12
 	forgetBytes = 8 << 20
 
-	// maxUnpackedBatch is the largest uncompressed size allowed for one Kafka batch.
+	// maxUnpackedBatch is the largest uncompressed size allowed for one Kafka batch, with
+	// recordOverhead for each record.
 	// Compressed, a batch is limited to 1 MiB by default, whoever wrote it.
 	maxUnpackedBatch = 64 << 20
 )

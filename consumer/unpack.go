@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -9,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// maxUnpacked is how many uncompressed bytes wait to be polled before no more batches are
+// maxUnpacked is how many bytes of memory may wait to be polled before no more batches are
 // unpacked. Fetches are sized to stay below it, but batches that compress far better than
 // those before them (or a first one that does) would exceed it many times over.
 const maxUnpacked = 2 * fetchAhead
@@ -46,12 +47,31 @@ func (u *unpacking) OnBrokerRead(_ kgo.BrokerMetadata, key int16, _ int, _, _ ti
 	}
 }
 
-// Decompress implements [kgo.Decompressor].
+// Decompress implements [kgo.Decompressor]. Memory goes by records as well as by bytes: the
+// smallest record has seven.
 func (u *unpacking) Decompress(packed []byte, codec kgo.CompressionCodecType) ([]byte, error) {
-	if ahead := u.bytes.Load() + u.client.BufferedFetchBytes(); ahead > maxUnpacked {
+	if ahead := u.bytes.Load() + u.client.BufferedFetchBytes() + u.client.BufferedFetchRecords()*recordOverhead; ahead > maxUnpacked {
 		return nil, fmt.Errorf("%w: %d bytes wait to be polled", kerr.ThrottlingQuotaExceeded, ahead)
 	}
 	unpacked, err := u.within.Decompress(packed, codec)
-	u.bytes.Add(int64(len(unpacked)))
+	size := len(unpacked) + records(unpacked)*recordOverhead
+	if size > maxUnpackedBatch {
+		return nil, kgo.ErrMaxDecompress
+	}
+	u.bytes.Add(int64(size))
 	return unpacked, err
+}
+
+// records counts the records of an unpacked batch, each of which begins with its length.
+// It stops at what is no record.
+func records(unpacked []byte) (n int) {
+	const smallest = 6 // after its length
+	for {
+		length, width := binary.Varint(unpacked)
+		if width <= 0 || length < smallest || length > int64(len(unpacked)-width) {
+			return n
+		}
+		unpacked = unpacked[width+int(length):]
+		n++
+	}
 }

@@ -52,7 +52,7 @@ func openPool(ctx context.Context, c config, writers int, reg prometheus.Registe
 // that does not answer.
 const poolCloseTimeout = time.Second
 
-// openPool opens the pool for so many members; it is closed at the end.
+// openPool opens the pool for that many members; it is closed at the end.
 func (l *lifecycle) openPool(ctx context.Context, c config, members int, reg prometheus.Registerer) (*pgxpool.Pool, error) {
 	pool, err := openPool(ctx, c, members*c.ConsumerWriters, reg)
 	if err == nil {

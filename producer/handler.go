@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/mailtally/mailtally/tracking"
@@ -50,7 +51,7 @@ type gate struct {
 //	     no events at all
 //	401  nothing proves that the provider sent it, or sent it just now
 //	408  its body did not arrive in time, or was cut off to make room for others
-//	413  its body is larger than the provider's limit
+//	413  its body is larger than the provider's limit, or than Kafka's topics accept
 //	503  Kafka did not acknowledge it in time, or too many proved requests wait for
 //	     Kafka: send it again
 //
@@ -62,7 +63,7 @@ func (g *gate) serve(w http.ResponseWriter, r *http.Request) {
 	c, refused := g.receive(w, r, &room)
 	if refused == nil && len(c.records) > 0 {
 		if err := g.store(c); err != nil {
-			refused = sendAgain(err)
+			refused = notStored(err)
 		}
 	}
 	if refused != nil {
@@ -87,6 +88,14 @@ func bodyMissing(cause error) *refusal {
 		text = "the body did not arrive before others needed its room: send it again"
 	}
 	return &refusal{incomplete, &provider.Refusal{Status: http.StatusRequestTimeout, Text: text}}
+}
+
+// notStored answers for what Kafka did not acknowledge.
+func notStored(cause error) *refusal {
+	if errors.Is(cause, kerr.MessageTooLarge) {
+		return &refusal{tooLarge, &provider.Refusal{Status: http.StatusRequestEntityTooLarge, Text: "larger than Kafka's topics accept (max.message.bytes)", Cause: cause}}
+	}
+	return sendAgain(cause)
 }
 
 func sendAgain(cause error) *refusal {

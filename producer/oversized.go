@@ -13,8 +13,10 @@ import (
 )
 
 // store returns nil once Kafka has the records of a request. One that is too large for
-// its topic becomes a dead letter, since it would be too large tomorrow, too; if that is
-// too large as well, it is cut. It changes c accordingly.
+// its topic becomes a dead letter, since it would be too large tomorrow, too; c is changed
+// accordingly. If it is too large even for the dead-letter topic, the error is
+// [kerr.MessageTooLarge]: it is not cut, as a consumer's letter is, since there would be no
+// whole one anywhere.
 func (p *Producer) store(c *content) error {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), p.publishTimeout)
@@ -33,21 +35,15 @@ func (p *Producer) store(c *content) error {
 
 // storeAlone stores a record that Kafka has refused because its batch was too large.
 func (p *Producer) storeAlone(ctx context.Context, c *content, i int) error {
-	for {
-		err := p.publishAlone(ctx, c.records[i])
-		if !errors.Is(err, kerr.MessageTooLarge) {
-			return err
-		}
-		letter := readRecord(c.records[i])
-		if letter.DeadLetter == nil {
-			c.reasons[i] = tracking.TooLarge
-			letter.DeadLetter = &tracking.DeadLetter{Reason: tracking.TooLarge,
-				Detail: fmt.Sprintf("topic %q refuses it: raise its max.message.bytes, then replay this letter", p.topic)}
-		} else if !letter.Cut() {
-			return err
-		}
-		c.records[i] = kafkaRecord(p.deadLetterTopic, &letter)
+	err := p.publishAlone(ctx, c.records[i])
+	if !errors.Is(err, kerr.MessageTooLarge) || c.reasons[i] != "" {
+		return err
 	}
+	letter := readRecord(c.records[i])
+	letter.DeadLetter = &tracking.DeadLetter{Reason: tracking.TooLarge,
+		Detail: fmt.Sprintf("topic %q refuses it: raise its max.message.bytes, then replay this letter", p.topic)}
+	c.records[i], c.reasons[i] = kafkaRecord(p.deadLetterTopic, &letter), tracking.TooLarge
+	return p.publishAlone(ctx, c.records[i])
 }
 
 // publishAlone writes a record in a batch of its own, and waits for its turn to do so.

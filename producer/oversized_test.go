@@ -98,18 +98,13 @@ func TestOversized_BesideOthers(t *testing.T) {
 	g.wantRecords(each, each)
 }
 
-// A dead-letter topic that accepts no more than the other gets what fits.
-func TestOversized_LetterIsCut(t *testing.T) {
+// One that not even the dead-letter topic accepts whole is not answered 200.
+func TestOversized_NotEvenAsADeadLetter(t *testing.T) {
 	g := newGateway(t, gatewayOptions{})
 	g.limit(topic, "20000")
 	g.limit(deadLetterTopic, "20000")
-	g.want(http.StatusOK, sentWebhook{body: bytes.Replace(clicked, []byte("{"), []byte(`{"n":"`+incompressible(60_000)+`",`), 1)})
-	g.want(http.StatusOK, sentWebhook{body: []byte(incompressible(60_000))}) // unreadable
-	g.wantCounts(map[result]int{malformed: 2})
-	for _, r := range g.records(deadLetterTopic) {
-		if len(r.Value) > 0 || headerOf(r, "value-omitted") == "" || headerOf(r, "reason") == "" || headerOf(r, "webhook-id") == "" {
-			t.Errorf("a letter with %d bytes, headers %v", len(r.Value), r.Headers)
-		}
-	}
-	g.wantRecords(0, 2)
+	g.want(http.StatusRequestEntityTooLarge, sentWebhook{body: bytes.Replace(clicked, []byte("{"), []byte(`{"n":"`+incompressible(60_000)+`",`), 1)})
+	g.want(http.StatusRequestEntityTooLarge, sentWebhook{body: []byte(incompressible(60_000))}) // unreadable
+	g.wantCounts(map[result]int{tooLarge: 2})
+	g.wantRecords(0, 0)
 }

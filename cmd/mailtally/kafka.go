@@ -25,7 +25,7 @@ func kafkaOptions(c config, reg prometheus.Registerer, log *slog.Logger) ([]kgo.
 		kgo.ClientID("mailtally"),
 		kgo.DialTimeout(kafkaDialTimeout),
 		kgo.WithLogger(newKafkaLogger(log)),
-		kgo.WithHooks(newBrokerWatch(log)),
+		kgo.WithHooks(newBrokerWatch(log, c.KafkaSASLMechanism != "")),
 	}
 	if reg != nil {
 		options = append(options, kgo.WithHooks(kprom.NewMetrics("mailtally_kafka", kprom.Registerer(reg))))

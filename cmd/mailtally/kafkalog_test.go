@@ -14,16 +14,24 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/mailtally/mailtally/internal/localkafka"
 )
 
 // watched is a client configured as in the roles, and its log.
 func watched(t *testing.T, brokers []string, more ...kgo.Opt) (*kgo.Client, *output) {
 	t.Helper()
+	return watchedWith(t, config{KafkaBrokers: brokers}, more...)
+}
+
+func watchedWith(t *testing.T, c config, more ...kgo.Opt) (*kgo.Client, *output) {
+	t.Helper()
 	written := newOutput()
-	options, err := kafkaOptions(config{KafkaBrokers: brokers}, nil, slog.New(slog.NewJSONHandler(written, nil)))
+	options, err := kafkaOptions(c, nil, slog.New(slog.NewJSONHandler(written, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,8 +46,9 @@ func watched(t *testing.T, brokers []string, more ...kgo.Opt) (*kgo.Client, *out
 // aboutBrokers gives the beginnings of the lines that the watch logged.
 func aboutBrokers(o *output) (said []string) {
 	for _, line := range o.lines() {
-		if message, _, _ := strings.Cut(line["msg"].(string), ":"); strings.HasPrefix(message, "Kafka ") {
-			said = append(said, message)
+		if message := line["msg"].(string); strings.HasPrefix(message, "Kafka ") {
+			end := strings.IndexAny(message+":", ":;")
+			said = append(said, message[:end])
 		}
 	}
 	return said
@@ -136,13 +145,60 @@ func TestBrokerWatch_Seed(t *testing.T) {
 	}
 }
 
+// A broker that refuses our password has answered the handshake, and is not back. Brokers
+// say it with an error, or hang up. The log names the variables to check.
+func TestBrokerWatch_Refused(t *testing.T) {
+	t.Parallel()
+	const wrong = "check KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"
+	for _, test := range []struct {
+		name string
+		user string
+		code int16 // that the broker answers
+		want string
+	}{
+		{name: "a wrong password, and the broker hangs up", user: "mailtally", want: "EOF during the SASL handshake: " + wrong},
+		{name: "a wrong password, and the broker says so", user: "mailtally", code: kerr.SaslAuthenticationFailed.Code, want: wrong},
+		{name: "no SASL", want: "set KAFKA_SASL_MECHANISM"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			broker, err := localkafka.Start(t.TempDir(), nil, localkafka.Password("mailtally", "right")...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer broker.Close()
+			if test.code != 0 {
+				broker.Cluster.ControlKey(int16(kmsg.SASLAuthenticate), func(r kmsg.Request) (kmsg.Response, error, bool) {
+					broker.Cluster.KeepControl()
+					response := r.ResponseKind().(*kmsg.SASLAuthenticateResponse)
+					response.ErrorCode = test.code
+					return response, nil, true
+				})
+			}
+			c := config{KafkaBrokers: []string{broker.Addr()}}
+			if test.user != "" {
+				c.KafkaSASLMechanism, c.KafkaSASLUsername, c.KafkaSASLPassword = "SCRAM-SHA-256", test.user, "wrong"
+			}
+			client, written := watchedWith(t, c, kgo.RetryTimeout(0))
+			for range 3 {
+				if err := client.Ping(t.Context()); err == nil {
+					t.Fatal("the broker lets it in")
+				}
+			}
+			if said := aboutBrokers(written); !slices.Equal(said, []string{"Kafka seed broker not reached"}) || !strings.Contains(written.String(), test.want) {
+				t.Errorf("logged %q, want %q in\n%s", said, test.want, written)
+			}
+		})
+	}
+}
+
 // A dial that timed out is a loss; one that we cancelled is not. A seed and a broker
 // may have the same address.
 func TestBrokerWatch_Dial(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		written := newOutput()
-		watch := newBrokerWatch(slog.New(slog.NewJSONHandler(written, nil)))
+		watch := newBrokerWatch(slog.New(slog.NewJSONHandler(written, nil)), false)
 		dial := func(timeout time.Duration, node int32) {
 			start := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -168,7 +224,7 @@ func TestBrokerWatch_Dial(t *testing.T) {
 func TestBrokerWatch_WhileLogsAreStuck(t *testing.T) {
 	t.Parallel()
 	read, write := io.Pipe()
-	watch := newBrokerWatch(slog.New(slog.NewJSONHandler(write, nil)))
+	watch := newBrokerWatch(slog.New(slog.NewJSONHandler(write, nil)), false)
 	var running sync.WaitGroup
 	running.Go(func() {
 		watch.OnBrokerConnect(kgo.BrokerMetadata{NodeID: 1, Host: "kafka", Port: 1}, 0, nil, errors.New("refused"))

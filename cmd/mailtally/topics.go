@@ -97,9 +97,11 @@ func createTopics(ctx context.Context, c config, log *slog.Logger) error {
 				log.Warn("topic exists, and is left as it is: it differs from what migrate would create", "topic", t.name, "differs", differs)
 			}
 		case errors.As(err, new(*kerr.Error)): // the broker's own answer
-			return fmt.Errorf("create Kafka topic %q on %s: %w", t.name, brokers, err)
+			return fmt.Errorf("create Kafka topic %q on %s: %w", t.name, brokers, saslHint(err))
+		case c.KafkaSASLMechanism != "": // a broker that hangs up may have refused the password
+			return fmt.Errorf("create Kafka topic %q on %s: %w: check KAFKA_BROKERS, KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD, and that Kafka runs there", t.name, brokers, err)
 		default:
-			return fmt.Errorf("create Kafka topic %q on %s: %w: check that Kafka runs there, and KAFKA_BROKERS", t.name, brokers, err)
+			return fmt.Errorf("create Kafka topic %q on %s: %w: check KAFKA_BROKERS, and that Kafka runs there", t.name, brokers, err)
 		}
 	}
 	return nil

@@ -29,7 +29,6 @@ const (
 type parts struct {
 	database, kafka string // what to call them on the screen
 	started         bool   // at least one of them was started here
-	hasPassword     bool   // Kafka's is in the configuration because it was made up here
 }
 
 // startParts starts whatever c does not name, with its data below dir, and puts the
@@ -53,7 +52,7 @@ func startParts(ctx context.Context, life *lifecycle, c *config, dir *devDir, bi
 		}
 		life.onEnd("the embedded Kafka", 0, func() error { broker.Close(); return nil })
 		c.KafkaBrokers = []string{broker.Addr()}
-		p.kafka, p.started, p.hasPassword = "an embedded Kafka", true, true
+		p.kafka, p.started = "an embedded Kafka", true
 	}
 	return p, nil
 }

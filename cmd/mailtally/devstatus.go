@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,18 +26,7 @@ func printWelcome(w io.Writer, c config, parts parts, data string) {
 	}
 	fmt.Fprintf(w, "mailtally dev: %s and %s, a producer, %d members of group %s.%s\n\n", parts.database, parts.kafka, devMembers, c.KafkaGroup, where)
 	fmt.Fprintf(w, "Watch it live: %s\n\n", localURL(c.AdminAddr, "/"))
-	lines := [][2]string{{"KAFKA_BROKERS", strings.Join(c.KafkaBrokers, ",")}}
-	if parts.hasPassword {
-		lines = append(lines, [2]string{"KAFKA_SASL_MECHANISM", c.KafkaSASLMechanism},
-			[2]string{"KAFKA_SASL_USERNAME", c.KafkaSASLUsername}, [2]string{"KAFKA_SASL_PASSWORD", c.KafkaSASLPassword})
-	}
-	lines = append(lines, [][2]string{
-		{"DATABASE_URL", c.DatabaseURL},
-		{"HTTP_ADDR", c.HTTPAddr},
-		{"ADMIN_ADDR", c.AdminAddr},
-		{"RESEND_WEBHOOK_SECRETS", c.ResendWebhookSecrets},
-	}...)
-	for _, line := range lines {
+	for _, line := range joining(c) {
 		fmt.Fprintf(w, "%s=%s\n", line[0], line[1])
 	}
 	fmt.Fprint(w, `
@@ -50,6 +40,43 @@ The numbers are this process's own: what another consumer applies counts there.
 Received are all webhooks, also the forged and the untracked, which go no further.
 
 `)
+}
+
+// joining is the environment that another terminal needs: where this process's parts are,
+// and of the rest whatever is not the default.
+func joining(c config) [][2]string {
+	lines := [][2]string{{"KAFKA_BROKERS", strings.Join(c.KafkaBrokers, ",")}}
+	password := c.KafkaSASLPassword
+	if c.KafkaSASLPasswordFile != "" { // only one of the two may be set
+		password = ""
+	}
+	presets := make(map[string]string)
+	for _, v := range variables() {
+		presets[v.name] = v.preset
+	}
+	for _, line := range [][2]string{
+		{"KAFKA_TLS", strconv.FormatBool(c.KafkaTLS)},
+		{"KAFKA_TLS_CA_FILE", c.KafkaTLSCAFile},
+		{"KAFKA_TLS_CERT_FILE", c.KafkaTLSCertFile},
+		{"KAFKA_TLS_KEY_FILE", c.KafkaTLSKeyFile},
+		{"KAFKA_SASL_MECHANISM", c.KafkaSASLMechanism},
+		{"KAFKA_SASL_USERNAME", c.KafkaSASLUsername},
+		{"KAFKA_SASL_PASSWORD", password},
+		{"KAFKA_SASL_PASSWORD_FILE", c.KafkaSASLPasswordFile},
+		{"KAFKA_TOPIC", c.KafkaTopic},
+		{"KAFKA_DEAD_LETTER_TOPIC", c.KafkaDeadLetterTopic},
+		{"KAFKA_GROUP", c.KafkaGroup},
+	} {
+		if line[1] != presets[line[0]] {
+			lines = append(lines, line)
+		}
+	}
+	return append(lines, [][2]string{
+		{"DATABASE_URL", c.DatabaseURL},
+		{"HTTP_ADDR", c.HTTPAddr},
+		{"ADMIN_ADDR", c.AdminAddr},
+		{"RESEND_WEBHOOK_SECRETS", c.ResendWebhookSecrets},
+	}...)
 }
 
 // eachInterval calls print every few seconds until ctx ends.

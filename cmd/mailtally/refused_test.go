@@ -5,10 +5,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/mailtally/mailtally/internal/localkafka"
 )
 
 // The error names the port that is taken, and the variable that sets it.
@@ -31,26 +34,61 @@ func TestPortsInUse(t *testing.T) {
 	}
 }
 
-// Configured parts are used, and no others started.
+// Configured parts are used, and no others started. What another terminal needs to reach
+// them is printed.
 func TestDev_ConfiguredParts(t *testing.T) {
 	t.Parallel()
-	environ := with(system(t), "KAFKA_TOPIC", "events", "KAFKA_DEAD_LETTER_TOPIC", "events.dead")
+	broker, err := localkafka.Start(t.TempDir(), nil, localkafka.Password("someone", "secret")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	environ := with(system(t), "KAFKA_BROKERS", broker.Addr(), "KAFKA_TOPIC", "events", "KAFKA_DEAD_LETTER_TOPIC", "events.dead", "KAFKA_GROUP", "ours",
+		"KAFKA_SASL_MECHANISM", "SCRAM-SHA-256", "KAFKA_SASL_USERNAME", "someone", "KAFKA_SASL_PASSWORD", "secret")
 	p := start(t, environ, "dev", "-rate", "100")
 	printed := joinIn(p)
-	for _, name := range []string{"KAFKA_BROKERS", "DATABASE_URL", "RESEND_WEBHOOK_SECRETS"} {
+	for name := range environ {
+		if name == "HTTP_ADDR" || name == "ADMIN_ADDR" || name == "SHUTDOWN_DELAY" { // dev's own
+			continue
+		}
 		if printed[name] != environ[name] {
 			t.Errorf("%s is %s, want %s", name, printed[name], environ[name])
 		}
 	}
 	pool := connect(t, environ["DATABASE_URL"])
 	eventually(t, func() error {
-		if one[int](t, pool, "SELECT count(*) FROM mailtally.email_event") == 0 || records(t, environ["KAFKA_BROKERS"], "events") == 0 {
+		if one[int](t, pool, "SELECT count(*) FROM mailtally.email_event") == 0 || records(t, environ["KAFKA_BROKERS"], "events", devPassword(environ)) == 0 {
 			return fmt.Errorf("nothing reaches the configured parts")
 		}
 		return nil
 	})
 	p.endsWell()
 	one[int](t, pool, "SELECT 1") // dev must not stop it
+}
+
+// The environment for another terminal holds what is not the default, and a password's
+// file instead of the password.
+func TestDev_Joining(t *testing.T) {
+	t.Parallel()
+	names := func(c config) (list []string) {
+		for _, line := range joining(c) {
+			list = append(list, line[0])
+		}
+		return list
+	}
+	c, err := loadConfig(nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	always := []string{"KAFKA_BROKERS", "DATABASE_URL", "HTTP_ADDR", "ADMIN_ADDR", "RESEND_WEBHOOK_SECRETS"}
+	if got := names(c); !slices.Equal(got, always) {
+		t.Errorf("by default: %v", got)
+	}
+	c.KafkaTLS, c.KafkaTLSCAFile, c.KafkaSASLPassword, c.KafkaSASLPasswordFile = true, "ca.pem", "secret", "password"
+	want := slices.Insert(always, 1, "KAFKA_TLS", "KAFKA_TLS_CA_FILE", "KAFKA_SASL_PASSWORD_FILE")
+	if got := names(c); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
 }
 
 // Each error says what to do about it.

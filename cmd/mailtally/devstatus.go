@@ -93,17 +93,22 @@ func eachInterval(ctx context.Context, print func()) {
 	}
 }
 
-// printStatus prints this process's totals.
+// printStatus prints this process's totals. No lag is known while it owns no partition,
+// nor at the end, once its members have left.
 func printStatus(w io.Writer, reg prometheus.Gatherer) {
 	n, err := sums(reg)
 	if err != nil {
 		fmt.Fprintf(w, "metrics: %v\n", err)
 		return
 	}
-	fmt.Fprintf(w, "%s  received %.0f  applied %.0f  duplicate %.0f  dropped %.0f  first opens %.0f  first clicks %.0f  lag %.0f\n",
+	lag := "unknown"
+	if records, known := n["mailtally_consumer_lag"]; known {
+		lag = strconv.FormatFloat(records, 'f', 0, 64)
+	}
+	fmt.Fprintf(w, "%s  received %.0f  applied %.0f  duplicate %.0f  dropped %.0f  first opens %.0f  first clicks %.0f  lag %s\n",
 		time.Now().Format(time.TimeOnly), n["mailtally_webhooks_total"], n["mailtally_events_applied_total"],
 		n["mailtally_events_duplicate_total"], n["mailtally_events_dropped_total"], n["mailtally_first_opens_total"],
-		n["mailtally_first_clicks_total"], n["mailtally_consumer_lag"])
+		n["mailtally_first_clicks_total"], lag)
 }
 
 // sums adds up the series of each metric.

@@ -75,11 +75,16 @@ func run(ctx context.Context, args []string, environ map[string]string, stdout, 
 		fmt.Fprint(stderr, usage())
 		return exitUsage
 	}
-	name := args[0]
+	name, rest := args[0], args[1:]
 	switch name {
 	case "help", "-h", "-help", "--help":
-		fmt.Fprint(stdout, usage())
-		return 0
+		if len(rest) == 0 {
+			fmt.Fprint(stdout, usage())
+			return 0
+		}
+		name, rest = rest[0], []string{"-h"}
+	case "-v", "-version", "--version":
+		name = "version"
 	}
 	all := commands()
 	i := slices.IndexFunc(all, func(c command) bool { return c.name == name })
@@ -89,7 +94,7 @@ func run(ctx context.Context, args []string, environ map[string]string, stdout, 
 	}
 	this := &invocation{
 		command: all[i], flags: flag.NewFlagSet(name, flag.ContinueOnError),
-		args: args[1:], environ: environ, stdout: stdout, stderr: stderr,
+		args: rest, environ: environ, stdout: stdout, stderr: stderr,
 	}
 	err := this.run(ctx, this)
 	if err == nil || errors.Is(err, flag.ErrHelp) {

@@ -33,6 +33,11 @@ func TestUsage(t *testing.T) {
 		{[]string{"simulate", "-h"}, 0, "-total", ""},
 		{[]string{"version"}, 0, runtime.Version(), ""},
 		{[]string{"version", "now"}, 2, "", "takes no arguments"},
+		{[]string{"--version"}, 0, runtime.Version(), ""},
+		{[]string{"-v"}, 0, runtime.Version(), ""},
+		{[]string{"help", "dev"}, 0, "-data", ""},
+		{[]string{"--help", "version"}, 0, "mailtally version: ", ""},
+		{[]string{"help", "destroy"}, 2, "", `no command "destroy"`},
 		{[]string{"simulate", "-url", "nowhere"}, 2, "", "want http://host/path"},
 		{[]string{"simulate", "-rate", "-1"}, 2, "", "rate -1"},
 	} {

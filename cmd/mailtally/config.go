@@ -182,11 +182,16 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 	if _, err := saslMechanism(c); err != nil {
 		problem("KAFKA_SASL_MECHANISM", "%w", err)
 	}
-	if c.KafkaSASLMechanism != "" && (c.KafkaSASLUsername == "" || c.KafkaSASLPassword == "" && c.KafkaSASLPasswordFile == "") {
-		problem("KAFKA_SASL_MECHANISM", "needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD")
-	}
-	if c.KafkaSASLMechanism == "" && (c.KafkaSASLUsername != "" || c.KafkaSASLPassword != "") {
-		problem("KAFKA_SASL_MECHANISM", "is not set, but KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD is: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+	if sasl := firstSet(present, "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD", "KAFKA_SASL_PASSWORD_FILE"); sasl != "" {
+		if c.KafkaSASLMechanism == "" {
+			problem("KAFKA_SASL_MECHANISM", "is not set, but %s is: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", sasl)
+		}
+		if c.KafkaSASLUsername == "" {
+			problem("KAFKA_SASL_USERNAME", "is not set, but %s is", sasl)
+		}
+		if c.KafkaSASLPassword == "" && c.KafkaSASLPasswordFile == "" {
+			problem("KAFKA_SASL_PASSWORD", "is not set, but %s is", sasl)
+		}
 	}
 	if !slices.Contains([]string{"json", "text"}, c.LogFormat) {
 		problem("LOG_FORMAT", "want json or text")
@@ -226,6 +231,16 @@ func set(environ map[string]string) map[string]string {
 		}
 	}
 	return present
+}
+
+// firstSet returns the first of the variables that is set, or nothing.
+func firstSet(present map[string]string, names ...string) string {
+	for _, name := range names {
+		if present[name] != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 func kind(t reflect.Type) string {

@@ -133,6 +133,22 @@ func TestConfig_EveryErrorAtOnce(t *testing.T) {
 	}
 }
 
+// Of what SASL needs, the error names what is missing, and nothing else.
+func TestConfig_SASLIncomplete(t *testing.T) {
+	t.Parallel()
+	sasl := map[string]string{"KAFKA_SASL_MECHANISM": "PLAIN", "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD": "p"}
+	for missing := range sasl {
+		_, err := loadConfig(with(sasl, missing, ""), 0)
+		if err == nil || strings.Count(err.Error(), "is not set, but") != 1 || !strings.Contains(err.Error(), missing+": is not set, but") {
+			t.Errorf("without %s: %v", missing, err)
+		}
+		alone := map[string]string{missing: sasl[missing]}
+		if _, err := loadConfig(alone, 0); err == nil || strings.Count(err.Error(), ": is not set, but "+missing+" is") != 2 {
+			t.Errorf("%s alone: %v", missing, err)
+		}
+	}
+}
+
 func TestConfig_SecretsFromFiles(t *testing.T) {
 	t.Parallel()
 	file := func(content string) string {

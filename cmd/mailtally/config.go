@@ -23,7 +23,7 @@ import (
 // command's help is generated from them, and a test checks the documentation against
 // them.
 type config struct {
-	KafkaBrokers           []string `env:"KAFKA_BROKERS" envDefault:"localhost:9092" for:"producer consumer migrate" help:"host:port of one or more brokers, comma separated"`
+	KafkaBrokers           []string `env:"KAFKA_BROKERS" envDefault:"localhost:9092" for:"producer consumer migrate" help:"host:port of one or more brokers, comma separated; the default port is 9092"`
 	KafkaTopic             string   `env:"KAFKA_TOPIC" envDefault:"email-events" for:"producer consumer migrate" help:"the topic of the events"`
 	KafkaDeadLetterTopic   string   `env:"KAFKA_DEAD_LETTER_TOPIC" envDefault:"email-events.dead-letter" for:"producer consumer migrate" help:"the topic for events that cannot be counted"`
 	KafkaGroup             string   `env:"KAFKA_GROUP" envDefault:"mailtally" for:"consumer" help:"the consumer group"`

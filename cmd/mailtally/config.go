@@ -206,7 +206,7 @@ func loadConfig(environ map[string]string, needs int) (config, error) {
 		}
 	}
 	if needs&needsProvider != 0 && !anyProvider {
-		problem(providerVariables[0], "is not set, nor is %s: set it for each provider whose webhooks you want to receive", strings.Join(providerVariables[1:], ", "))
+		problem(providerVariables[0], "is not set, nor is %s: set at least one of them", strings.Join(providerVariables[1:], ", "))
 	}
 	if needs&needsResend != 0 && c.ResendWebhookSecrets == "" && c.ResendWebhookSecretsFile == "" {
 		problem("RESEND_WEBHOOK_SECRETS", "is not set: want the endpoint's signing secret, whsec_…, from Resend's webhook page")
@@ -250,7 +250,7 @@ func kind(t reflect.Type) string {
 	case t == reflect.TypeFor[time.Duration]():
 		return "duration: want a number with a unit, such as 30s or 5m"
 	case t.Kind() == reflect.Bool:
-		return "truth value: want true or false"
+		return "boolean: want true or false"
 	}
 	return "number"
 }

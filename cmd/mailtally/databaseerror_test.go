@@ -54,7 +54,7 @@ func TestMisconfiguredDatabase_Migrate(t *testing.T) {
 		u.User, u.RawQuery = url.UserPassword(user, password), u.RawQuery+"&"+test.query
 		u.RawQuery = strings.Trim(u.RawQuery, "&")
 		p := start(t, with(environ, "DATABASE_URL", u.String()), "migrate")
-		if code := p.wait(); code != exitUsage || !strings.Contains(p.stderr.String(), test.want) || strings.Contains(p.stderr.String(), "not there yet") ||
+		if code := p.wait(); code != exitUsage || !strings.Contains(p.stderr.String(), test.want) || strings.Contains(p.stderr.String(), "not ready yet") ||
 			strings.Count(p.stderr.String(), "SQLSTATE") > 1 {
 			t.Errorf("%s: exit code %d: %s", test.name, code, p.stderr)
 		}

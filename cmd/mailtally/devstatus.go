@@ -36,8 +36,8 @@ With these lines exported in another terminal (mailtally: go run ./cmd/mailtally
     mailtally simulate -rate 1000                  sends more
     curl $ADMIN_ADDR/metrics
 
-The numbers are this process's own: what another consumer applies counts there.
-Received are all webhooks, also the forged and the untracked, which go no further.
+The numbers are this process's own: what another consumer applies is counted there.
+Received counts all webhooks, including forged and untracked ones, which go no further.
 
 `)
 }

@@ -253,7 +253,7 @@ func TestLogs_FaultyHour(t *testing.T) {
 	}
 
 	// Each thing that happened has its line, in the right order.
-	inOrder(t, migrate, "schema migrated", "topic created", "topic created")
+	inOrder(t, migrate, "schema is up to date", "topic created", "topic created")
 	inOrder(t, &first.process, "consumer started", "partitions assigned", "partition pausing", "event dropped", "partitions revoked", "database lost", "database back",
 		"partitions assigned", "Kafka broker lost", "partitions lost", "Kafka broker back", "partitions assigned", "stopping", "drained", "offsets committed",
 		"partitions revoked", "group left", "Kafka connections closed", "closed", "consumer stopped")

@@ -52,7 +52,7 @@ func createSchema(ctx context.Context, c config, pool *pgxpool.Pool, log *slog.L
 	case misconfigured(err):
 		return usageError{err}
 	case errors.As(err, new(*pgconn.ConnectError)):
-		return fmt.Errorf("%w: check that PostgreSQL runs there, and DATABASE_URL", err)
+		return fmt.Errorf("%w: check DATABASE_URL, and that PostgreSQL runs there", err)
 	case err != nil:
 		return err
 	}
@@ -60,7 +60,7 @@ func createSchema(ctx context.Context, c config, pool *pgxpool.Pool, log *slog.L
 	if err != nil {
 		return err
 	}
-	log.Info("schema migrated, or as it should be", "schema_version", version, "duration", since(start))
+	log.Info("schema is up to date", "schema_version", version, "duration", since(start))
 	ensurePartitions(ctx, pool, log)
 	return nil
 }
@@ -75,7 +75,7 @@ func patiently(ctx context.Context, log *slog.Logger, timeout time.Duration, try
 		}
 		return struct{}{}, err
 	}, backoff.WithMaxElapsedTime(timeout), backoff.WithNotify(func(err error, wait time.Duration) {
-		log.Warn("not there yet: retrying", "error", err, "retry_in", wait.Round(time.Millisecond).String())
+		log.Warn("not ready yet: retrying", "error", err, "retry_in", wait.Round(time.Millisecond).String())
 	}))
 	return err
 }

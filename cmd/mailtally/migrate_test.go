@@ -47,7 +47,7 @@ func TestMigrate_Waits(t *testing.T) {
 	database.Away(true)
 	broker.Away(true)
 	p := start(t, environ, "migrate")
-	p.line(p.stderr, "not there yet.*PostgreSQL")
+	p.line(p.stderr, "not ready yet.*PostgreSQL")
 	database.Away(false)
 	p.line(p.stdout, "schema mailtally is up to date")
 	p.line(p.stderr, "Kafka seed broker not reached") // the client tries again by itself
@@ -77,7 +77,7 @@ func TestMigrate_LockHeld(t *testing.T) {
 		t.Errorf("exit code %d, want %d: %s", code, exitFailure, impatient.stderr)
 	}
 	p := start(t, with(environ, "MIGRATE_TIMEOUT", "12s"), "migrate")
-	p.line(p.stderr, "not there yet.*"+says)
+	p.line(p.stderr, "not ready yet.*"+says)
 	if err := holder.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -172,12 +172,12 @@ func TestMigrate_Refused(t *testing.T) {
 	}
 	u.User = url.UserPassword("mailtally", "s3cr3t")
 	p := start(t, with(environ, "DATABASE_URL", u.String()), "migrate")
-	if code := p.wait(); code != exitUsage || strings.Contains(p.stderr.String(), "not there yet") ||
+	if code := p.wait(); code != exitUsage || strings.Contains(p.stderr.String(), "not ready yet") ||
 		!strings.Contains(p.stderr.String(), "check user and password in DATABASE_URL") {
 		t.Errorf("exit code %d: %s", code, p.stderr)
 	}
 	p = start(t, with(environ, "KAFKA_REPLICATION_FACTOR", "7", "LOG_FORMAT", "text"), "migrate")
-	if code := p.wait(); code != exitFailure || strings.Contains(p.stderr.String(), "not there yet") ||
+	if code := p.wait(); code != exitFailure || strings.Contains(p.stderr.String(), "not ready yet") ||
 		!strings.Contains(p.stderr.String(), `create Kafka topic "email-events" on `+environ["KAFKA_BROKERS"]+": INVALID_REPLICATION_FACTOR") {
 		t.Errorf("exit code %d: %s", code, p.stderr)
 	}

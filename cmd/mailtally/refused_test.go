@@ -105,7 +105,7 @@ func TestDev_Refused(t *testing.T) {
 		code    int
 		want    string
 	}{
-		{"nobody at DATABASE_URL", map[string]string{"DATABASE_URL": "postgres://user:s3cr3t@127.0.0.1:1/db"}, nil, exitFailure, "check that PostgreSQL runs there, and DATABASE_URL"},
+		{"nobody at DATABASE_URL", map[string]string{"DATABASE_URL": "postgres://user:s3cr3t@127.0.0.1:1/db"}, nil, exitFailure, "check DATABASE_URL, and that PostgreSQL runs there"},
 		{"nobody at KAFKA_BROKERS", with(system(t), "KAFKA_BROKERS", "127.0.0.1:1"), nil, exitFailure, "on 127.0.0.1:1: "},
 		{"a file as folder", nil, []string{"-data", file}, exitFailure, "choose a -data folder that you can write to"},
 		{"no PostgreSQL there", nil, []string{"-postgres-bin", t.TempDir()}, exitFailure, "use PostgreSQL of "},

@@ -26,6 +26,9 @@ func runSimulate(ctx context.Context, i *invocation) error {
 	if *url == "" {
 		*url = webhookURL(c.HTTPAddr)
 	}
+	if !(*rate >= 0) { // NaN too
+		return usageError{fmt.Errorf("-rate %v: want 0 or more", *rate)}
+	}
 	if *rate == 0 {
 		*rate = simulate.Unlimited
 	}

@@ -39,7 +39,9 @@ func TestUsage(t *testing.T) {
 		{[]string{"--help", "version"}, 0, "mailtally version: ", ""},
 		{[]string{"help", "destroy"}, 2, "", `no command "destroy"`},
 		{[]string{"simulate", "-url", "nowhere"}, 2, "", "want http://host/path"},
-		{[]string{"simulate", "-rate", "-1"}, 2, "", "rate -1"},
+		{[]string{"simulate", "-url", "127.0.0.1:8080"}, 2, "", `URL "127.0.0.1:8080": want http://host/path`},
+		{[]string{"simulate", "-rate", "-1"}, 2, "", "-rate -1: want 0 or more"},
+		{[]string{"simulate", "-rate", "NaN"}, 2, "", "-rate NaN: want 0 or more"},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			t.Parallel()

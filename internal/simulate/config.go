@@ -39,9 +39,7 @@ type Config struct {
 // validate reports all errors at once.
 func (c Config) validate() error {
 	var errs []error
-	if u, err := url.Parse(c.URL); err != nil {
-		errs = append(errs, err) // names operation and URL itself
-	} else if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+	if u, err := url.Parse(c.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		errs = append(errs, fmt.Errorf("URL %q: want http://host/path or https://host/path", c.URL))
 	}
 	if !(c.Rate > 0) { // NaN too

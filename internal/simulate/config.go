@@ -34,6 +34,10 @@ type Config struct {
 	Seed        uint64       // the same seed gives the same ids, types and order; 0 for a random one
 	Faults      bool         // mix in forged, stale, unreadable, foreign and dirty webhooks
 	Client      *http.Client // optional; its connections are left to its owner
+
+	// Failed, unless nil, is told of each request that got no answer (status 0), an
+	// Unexpected one, or one after which it is sent again. Several calls may overlap.
+	Failed func(status int, reason string)
 }
 
 // validate reports all errors at once.

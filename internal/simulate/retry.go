@@ -24,6 +24,7 @@ const (
 type delivery struct {
 	webhook  Webhook
 	attempts int       // made so far
+	ignored  bool      // none of them was answered
 	due      time.Time // of the next one, once there was a first
 }
 

@@ -13,6 +13,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,7 @@ type Simulator struct {
 	seed        uint64
 	signer      *Signer
 	generator   *Generator
+	failed      func(status int, reason string)
 	client      *http.Client
 	ownClient   bool
 	counters    counters
@@ -49,6 +51,10 @@ func New(cfg Config) (*Simulator, error) {
 		total:       uint64(cfg.Total),
 		seed:        cfg.Seed,
 		signer:      signer,
+		failed:      cfg.Failed,
+	}
+	if s.failed == nil {
+		s.failed = func(int, string) {}
 	}
 	if s.rate > maxRate {
 		s.rate = math.Inf(1)
@@ -107,8 +113,8 @@ func (s *Simulator) Run(ctx context.Context) error {
 
 	defer time.AfterFunc(grace, cut).Stop()
 	for range pending {
-		if (<-done).again {
-			s.counters.abandoned.Add(1)
+		if o := <-done; o.again {
+			s.counters.abandon(o.delivery)
 		}
 	}
 	workers.Wait()
@@ -142,7 +148,7 @@ func (s *Simulator) dispatch(ctx context.Context, work chan<- delivery, done <-c
 			s.counters.skipped.Store(uint64(pacer.skipped))
 		}
 		if ctx.Err() != nil {
-			s.counters.abandoned.Add(uint64(len(retries)))
+			s.counters.abandon(retries...)
 			if s.total == 0 {
 				return pending, nil
 			}
@@ -208,33 +214,40 @@ type outcome struct {
 }
 
 func (s *Simulator) send(ctx context.Context, d delivery) outcome {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-
 	c := &s.counters
 	c.sent.Add(1)
 	d.attempts++
-	status, header, err := s.post(ctx, d.webhook)
+	status, header, text, err := s.post(ctx, d.webhook)
+	unexpected := func() {
+		c.unexpected.Add(1)
+		s.failed(status, text)
+	}
 	switch {
 	case err != nil:
 		c.failed.Add(1)
+		if ctx.Err() == nil { // or it was the run's end that cut it off
+			d.ignored = d.ignored || d.attempts == 1
+			s.failed(0, err.Error())
+		}
 	case status >= 200 && status < 300:
 		c.accepted.Add(1)
 		if !d.webhook.Kind.Authentic() {
-			c.unexpected.Add(1)
+			unexpected()
 		}
 		return outcome{}
 	case status == http.StatusUnauthorized:
 		c.unauthorized.Add(1)
 		if d.webhook.Kind.Authentic() {
-			c.unexpected.Add(1)
+			unexpected()
 		}
 		return outcome{}
 	case status >= 500 || status == http.StatusTooManyRequests:
 		c.refused.Add(1)
+		d.ignored = false
+		s.failed(status, text)
 	default:
 		c.refused.Add(1)
-		c.unexpected.Add(1)
+		unexpected()
 		return outcome{}
 	}
 	now := time.Now()
@@ -242,21 +255,31 @@ func (s *Simulator) send(ctx context.Context, d delivery) outcome {
 	return outcome{delivery: d, again: true}
 }
 
-func (s *Simulator) post(ctx context.Context, w Webhook) (status int, header http.Header, err error) {
+// post returns the answer's status, header and, for people, what it says.
+func (s *Simulator) post(ctx context.Context, w Webhook) (status int, header http.Header, text string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(w.Body))
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, "", err
 	}
 	req.Header = s.signer.Header(w, time.Now())
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, "", err
 	}
 	defer resp.Body.Close()
-	// Read to the end, or the connection can't be reused. The status is known, so an
-	// error here changes nothing.
+	// The status is known, so an error from here on changes nothing.
+	text = resp.Status
+	if resp.StatusCode >= 300 {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+		if said := strings.TrimSpace(string(body)); said != "" {
+			text += ": " + said
+		}
+	}
+	// Read to the end, or the connection can't be reused.
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
-	return resp.StatusCode, resp.Header, nil
+	return resp.StatusCode, resp.Header, text, nil
 }
 
 // Totals count from the start of the run. After it
@@ -271,6 +294,7 @@ type Totals struct {
 	Refused      uint64 // answered anything else
 	Failed       uint64 // not answered
 	Abandoned    uint64 // webhooks that still waited for a retry when ctx ended
+	Ignored      uint64 // of these, webhooks that were never answered
 	Skipped      uint64 // fell due while nothing could be sent, and were dropped
 	// Unexpected are the answers that contradict what was sent: 2xx to a
 	// forged or stale webhook, 401 to any other, and to all of them 3xx, or a 4xx
@@ -279,7 +303,16 @@ type Totals struct {
 }
 
 type counters struct {
-	webhooks, sent, resent, accepted, unauthorized, refused, failed, abandoned, skipped, unexpected atomic.Uint64
+	webhooks, sent, resent, accepted, unauthorized, refused, failed, abandoned, ignored, skipped, unexpected atomic.Uint64
+}
+
+func (c *counters) abandon(waiting ...delivery) {
+	for _, d := range waiting {
+		c.abandoned.Add(1)
+		if d.ignored {
+			c.ignored.Add(1)
+		}
+	}
 }
 
 // Totals may be called at any time. During the run the counts are not all of
@@ -295,6 +328,7 @@ func (s *Simulator) Totals() Totals {
 		Refused:      c.refused.Load(),
 		Failed:       c.failed.Load(),
 		Abandoned:    c.abandoned.Load(),
+		Ignored:      c.ignored.Load(),
 		Skipped:      c.skipped.Load(),
 		Unexpected:   c.unexpected.Load(),
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -242,6 +243,43 @@ func TestSendsAgainUntilAccepted(t *testing.T) {
 	})
 }
 
+// Each failure is told with its reason, and so is what became of webhooks that were never
+// answered: the first was, with a 503, and the last is cut off by the end.
+func TestFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var n atomic.Int64
+		down := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if n.Add(1) == 1 {
+				http.Error(w, "not stored", http.StatusServiceUnavailable)
+				return
+			}
+			if time.Since(start) > 9500*time.Millisecond {
+				<-r.Context().Done()
+			}
+			w.Header().Set("No-Answer", "1")
+		})
+		var mu sync.Mutex
+		told := make(map[int]string)
+		s := newSimulator(t, Config{Rate: 1, Client: &http.Client{Transport: direct{down}}, Failed: func(status int, reason string) {
+			mu.Lock()
+			defer mu.Unlock()
+			told[status] = reason
+		}})
+		ctx, cancel := context.WithTimeout(t.Context(), 10500*time.Millisecond)
+		defer cancel()
+		if err := s.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Totals(); got.Webhooks < 10 || got.Abandoned != got.Webhooks || got.Ignored != got.Webhooks-2 {
+			t.Errorf("%+v", got)
+		}
+		if len(told) != 2 || told[503] != "503 Service Unavailable: not stored" || !strings.HasSuffix(told[0], "connection reset") {
+			t.Errorf("told %v", told)
+		}
+	})
+}
+
 func TestContradictingAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n, seed = 1000, 1
@@ -264,12 +302,21 @@ func TestContradictingAnswers(t *testing.T) {
 				w.Header().Set("Location", "/elsewhere")
 				w.WriteHeader(status)
 			})
-			s := newSimulator(t, Config{Rate: Unlimited, Total: n, Seed: seed, Faults: true, Client: &http.Client{Transport: direct{answer}}})
+			var told atomic.Uint64
+			s := newSimulator(t, Config{Rate: Unlimited, Total: n, Seed: seed, Faults: true, Client: &http.Client{Transport: direct{answer}}, Failed: func(as int, reason string) {
+				told.Add(1)
+				if as != status || !strings.HasPrefix(reason, strconv.Itoa(status)+" ") {
+					t.Errorf("answered %d, told %d, %q", status, as, reason)
+				}
+			}})
 			if err := s.Run(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if got := s.Totals(); got != want {
 				t.Errorf("all answered %d: %+v\nwant %+v", status, got, want)
+			}
+			if told.Load() != want.Unexpected {
+				t.Errorf("all answered %d: told of %d, want %d", status, told.Load(), want.Unexpected)
 			}
 		}
 	})

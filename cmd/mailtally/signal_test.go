@@ -104,7 +104,7 @@ func TestSignals_Nohup(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	p, process := spawnUnder(t, []string{"sh", "-c", `trap "" HUP; exec "$@"`, "sh"}, map[string]string{"RESEND_WEBHOOK_SECRETS": testSecret},
-		"simulate", "-url", server.URL, "-rate", "100")
+		"simulate", "-url", server.URL, "-rate", "100", "-faults=false")
 	for n := range 100 {
 		select {
 		case <-received:

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
+	"sync"
 	"time"
 
 	"github.com/mailtally/mailtally/internal/simulate"
@@ -18,7 +21,7 @@ func runSimulate(ctx context.Context, i *invocation) error {
 	url := i.flags.String("url", "", "the producer's endpoint (default: on HTTP_ADDR of this machine)")
 	seed := i.flags.Uint64("seed", 0, "the same seed sends the same traffic; 0 for a random one")
 	faults := i.flags.Bool("faults", true, "mix in forged, stale, unreadable and foreign webhooks")
-	c, _, flush, err := i.begin(needsResend)
+	c, log, flush, err := i.begin(needsResend)
 	if err != nil {
 		return err
 	}
@@ -34,6 +37,7 @@ func runSimulate(ctx context.Context, i *invocation) error {
 	}
 	simulator, err := simulate.New(simulate.Config{
 		URL: *url, Secret: firstSecret(c), Rate: *rate, Total: *total, Connections: *connections, Seed: *seed, Faults: *faults,
+		Failed: logFirst(log),
 	})
 	if err != nil {
 		return usageError{err}
@@ -45,7 +49,12 @@ func runSimulate(ctx context.Context, i *invocation) error {
 	})
 	err = simulator.Run(ctx)
 	stopNumbers()
-	printTotals(i.stdout, simulator.Totals())
+	t := simulator.Totals()
+	printTotals(i.stdout, t)
+	if t.Unexpected > 0 || t.Ignored > 0 {
+		flush()
+		return fmt.Errorf("%d unexpected answers, %d webhooks never answered", t.Unexpected, t.Ignored)
+	}
 	if ctx.Err() != nil {
 		return nil // ended by Ctrl-C, which is no failure
 	}
@@ -55,6 +64,28 @@ func runSimulate(ctx context.Context, i *invocation) error {
 func printTotals(w io.Writer, t simulate.Totals) {
 	fmt.Fprintf(w, "%s  webhooks %d  accepted %d  unauthorized %d  refused %d  not answered %d  sent again %d  unexpected answers %d\n",
 		time.Now().Format(time.TimeOnly), t.Webhooks, t.Accepted, t.Unauthorized, t.Refused, t.Failed, t.Resent, t.Unexpected)
+}
+
+// logFirst says what to do about the first failure with each status.
+func logFirst(log *slog.Logger) func(status int, reason string) {
+	var said sync.Map
+	return func(status int, reason string) {
+		if _, again := said.LoadOrStore(status, nil); again {
+			return
+		}
+		switch {
+		case status == 0:
+			log.Warn("no answer, so webhooks are sent again: is a producer running, and is this its URL?", "error", reason)
+		case status < 300:
+			log.Warn("a webhook with a bad signature was accepted: does this URL belong to a producer?", "error", reason)
+		case status == http.StatusUnauthorized:
+			log.Warn("a signature was refused: is RESEND_WEBHOOK_SECRETS the producer's, and are the clocks right?", "error", reason)
+		case status == http.StatusTooManyRequests || status >= 500:
+			log.Warn("not accepted for now, so webhooks are sent again: does the producer's log say why?", "error", reason)
+		default:
+			log.Warn("unexpected answer: is this the URL of a producer, with the path /webhooks/resend?", "error", reason)
+		}
+	}
 }
 
 // webhookURL is the endpoint of a producer that listens on addr.

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"strconv"
 
@@ -125,7 +124,8 @@ func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) err
 	// The library only offers to start a server, and only the steps before that are
 	// wanted: look for the programs, download, verify the checksum, unpack. A data
 	// folder that claims to be of the right version and contains nothing else makes it
-	// skip initdb, and makes the server fail at once, as any user.
+	// skip initdb, and makes the server fail at once, as any user. (It leaves a small
+	// log in the system's temporary folder.)
 	data, run, dist := filepath.Join(dir, "data"), filepath.Join(dir, "run"), filepath.Join(dir, "dist")
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		return err
@@ -141,7 +141,6 @@ func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) err
 		DataPath(data).
 		RuntimePath(run).
 		Logger(io.Discard))
-	defer removeLog(server)
 	err := server.Start()
 	if err == nil {
 		return errors.Join(errors.New("a server started on an empty data folder"), server.Stop())
@@ -155,21 +154,6 @@ func unpack(version embeddedpostgres.PostgresVersion, major int, dir string) err
 		return err
 	}
 	return makeReadable(dist)
-}
-
-// removeLog removes the server's log, which tells of a failure that was wanted. The
-// library always makes one in the system's temporary folder, leaves it there, and keeps
-// it to itself. Should a later version have none, there is nothing to do.
-func removeLog(server *embeddedpostgres.EmbeddedPostgres) {
-	logger := reflect.ValueOf(server).Elem().FieldByName("syncedLogger")
-	if !logger.IsValid() || logger.IsNil() {
-		return
-	}
-	if file := logger.Elem().FieldByName("file"); file.IsValid() && file.Type() == reflect.TypeFor[*os.File]() {
-		log := (*os.File)(file.UnsafePointer())
-		_ = log.Close()
-		_ = os.Remove(log.Name()) // what is left is small, and harms nobody
-	}
 }
 
 // makeReadable lets every user run the programs, whatever the umask.

@@ -24,11 +24,11 @@ func TestFetchedServer(t *testing.T) {
 // killed process has left is removed.
 func TestFetchWithoutNetwork(t *testing.T) {
 	t.Parallel()
-	cache, temp := tempDir(t), tempDir(t)
+	cache := tempDir(t)
 	writeFile(t, cache+"/postgresql-x.unfinished/dist/bin/postgres", "", 0o755)
 	// In another process, because the proxy's address is read only once.
 	out, err := helper(t, "fetch", cache+"/postgresql-x",
-		"HTTPS_PROXY=http://127.0.0.1:1", "https_proxy=", "TMPDIR="+temp).Output()
+		"HTTPS_PROXY=http://127.0.0.1:1", "https_proxy=", "TMPDIR="+tempDir(t)).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,5 +39,4 @@ func TestFetchWithoutNetwork(t *testing.T) {
 	if err != nil || len(entries) != 1 || entries[0].Name() != "postgresql-x.lock" {
 		t.Errorf("left in the cache: %v, %v", entries, err)
 	}
-	wantMissing(t, temp+"/*")
 }

@@ -23,10 +23,11 @@ func (c *Consumer) Run(ctx context.Context) {
 	defer cancel()
 	begun := make(chan time.Time, 1) // when the member began to stop
 	defer context.AfterFunc(ctx, func() {
-		begun <- time.Now()
+		at := time.Now()
 		c.yield.Store(true)
 		time.AfterFunc(stopTimeout, cancel) // The window may outlive ctx by this much.
 		c.log.Info("stopping: nothing more is polled", "group", c.group)
+		begun <- at // after the line, which comes before Run's last one
 	})()
 	lagging, stopLag := context.WithCancel(ctx)
 	lagStopped := c.watchLag(lagging)

@@ -106,7 +106,7 @@ func TestI5_2xxMeansDurable_ErrorsAre503(t *testing.T) {
 	for _, kafkaError := range []*kerr.Error{
 		kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.UnknownTopicOrPartition, kerr.NotLeaderForPartition,
 		kerr.RequestTimedOut, kerr.KafkaStorageError, // transient: retried until the timeout
-		kerr.TopicAuthorizationFailed, kerr.MessageTooLarge, kerr.InvalidRecord, kerr.UnknownServerError,
+		kerr.TopicAuthorizationFailed, kerr.InvalidRecord, kerr.UnknownServerError,
 	} {
 		t.Run(kafkaError.Message, func(t *testing.T) {
 			t.Parallel()

@@ -87,6 +87,7 @@ func TestTheOldestHalfSentBodyIsCutOff(t *testing.T) {
 			if status := readStatus(strangers[0]); status != http.StatusRequestTimeout {
 				t.Errorf("the oldest was answered %d", status)
 			}
+			g.waitReserved(reserved) // its room is the new one's
 			g.want(http.StatusOK, sentWebhook{id: "other"})
 			if status := readStatus(strangers[1]); status != http.StatusRequestTimeout {
 				t.Errorf("the next was answered %d", status)

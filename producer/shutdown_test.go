@@ -34,7 +34,7 @@ func TestShutdownWithWebhooksInFlight(t *testing.T) {
 			default:
 			}
 			if status == http.StatusServiceUnavailable {
-				g.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.MessageTooLarge, Count: -1})
+				g.broker.Cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.InvalidRecord, Count: -1})
 			}
 			kafka.release()
 			if err := wait(t, "the shutdown's end", ended, 1); err != nil {

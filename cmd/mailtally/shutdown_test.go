@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -77,18 +79,30 @@ func TestShutdown_ConsumerIsNotReady(t *testing.T) {
 	consumer.line(consumer.stderr, `"partitions assigned"`)
 	producer := start(t, environ, "producer")
 	public, _ := producer.addresses()
-	database.Away(true)
+	held, release := make(chan struct{}, 1), make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(letGo)
+	database.OnRequest(func(chunk []byte) bool {
+		if bytes.Contains(chunk, []byte("pg_current_xact_id")) { // a batch
+			select {
+			case held <- struct{}{}:
+			default:
+			}
+			<-release
+		}
+		return true
+	})
 	body := fmt.Appendf(nil, `{"type":"email.opened","created_at":"2026-11-25T20:00:00Z","data":{"email_id":"56761188-7520-42d8-8898-ff6fc54ce618"}}`)
 	if status := post(t, public, testSecret, "1", body); status != http.StatusOK {
 		t.Fatalf("answered %d", status)
 	}
-	consumer.line(consumer.stderr, "database lost") // the event is in hand
+	<-held
 	consumer.interrupt()
 	eventually(t, func() error {
 		status, text := get(t, "http://"+admin+"/readyz")
 		return same("/readyz", fmt.Sprint(status, text), "503stopping\n")
 	})
-	database.Away(false)
+	letGo()
 	if code := consumer.wait(); code != 0 {
 		t.Errorf("exit code %d: %s", code, consumer.stderr)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 const copyHistory = `
@@ -17,10 +19,8 @@ const appendHistory = copyHistory + `
 COMMIT`
 
 func (b *batch) appendHistoryAndCommit(ctx context.Context) error {
-	rows := historyReader{events: b.events, isNew: b.isNew, made: []byte(copyHeader)}
-	defer rows.close()
 	delete(b.conn.CustomData(), warned)
-	tag, err := b.conn.CopyFrom(ctx, &rows, appendHistory)
+	tag, err := b.copy(ctx, appendHistory)
 	switch {
 	case err != nil:
 		b.unsure = b.conn.IsClosed()
@@ -33,6 +33,13 @@ func (b *batch) appendHistoryAndCommit(ctx context.Context) error {
 		return fmt.Errorf("append events to the history and commit: %w", err)
 	}
 	return nil
+}
+
+// copy sends the batch's new events to a query that begins with copyHistory.
+func (b *batch) copy(ctx context.Context, query string) (pgconn.CommandTag, error) {
+	rows := historyReader{events: b.events, isNew: b.isNew, made: []byte(copyHeader)}
+	defer rows.close()
+	return b.conn.CopyFrom(ctx, &rows, query)
 }
 
 // historyReader produces the COPY data of a batch's new events, in batch order, as it is

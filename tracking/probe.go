@@ -3,7 +3,6 @@ package tracking
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -37,18 +36,9 @@ func (s *Store) takesOthers(ctx context.Context, b *batch, failed error) bool {
 	probe := batch{conn: b.conn, events: []Event{harmless}, limit: b.limit, isNew: make([]bool, 1)}
 	err := probe.tally(ctx, s.settings())
 	if err == nil {
-		err = probe.appendAndRollBack(ctx)
+		_, err = probe.copy(ctx, appendNothing)
 	}
 	return err == nil || violatedCheck(err) != "" && violatedCheck(err) == violatedCheck(failed)
-}
-
-func (b *batch) appendAndRollBack(ctx context.Context) error {
-	rows := historyReader{events: b.events, isNew: b.isNew, made: []byte(copyHeader)}
-	defer rows.close()
-	if _, err := b.conn.CopyFrom(ctx, &rows, appendNothing); err != nil {
-		return fmt.Errorf("append events to the history and roll back: %w", err)
-	}
-	return nil
 }
 
 // violatedCheck is the name of the check constraint that was violated, if that is the

@@ -194,7 +194,7 @@ func New(o Options) (*Consumer, error) {
 		kgo.WithDecompressor(unpack),
 		kgo.WithHooks(size, unpack),
 		// For dead letters. acks=all and idempotence are kgo's defaults.
-		kgo.ProducerBatchMaxBytes(DeadLetterMaxBytes),
+		kgo.ProducerBatchMaxBytes(tracking.DeadLetterMaxBytes),
 		kgo.RecordDeliveryTimeout(workTimeout),
 		// Also give up a record that was sent but not answered, rather than wait for it
 		// while the group cannot rebalance. It is written again, so there may be two.

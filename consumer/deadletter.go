@@ -12,11 +12,6 @@ import (
 	"github.com/mailtally/mailtally/tracking"
 )
 
-// DeadLetterMaxBytes is the recommended max.message.bytes of the dead-letter topic: twice
-// Kafka's default record limit (1 MiB), so that a record fits together with the headers
-// that are added. No larger record is sent.
-const DeadLetterMaxBytes = 2 << 20
-
 // deadLetter returns once Kafka has acknowledged a dead letter for each item that cannot
 // be counted: the original record, why it was dropped, and where it was. What is too large
 // for the topic is cut. The dead letter is written again whenever its record is consumed

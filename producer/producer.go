@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/mailtally/mailtally/tracking"
 	"github.com/mailtally/mailtally/tracking/provider"
 )
 
@@ -38,10 +39,6 @@ type Options struct {
 
 const (
 	defaultPublishTimeout = 8 * time.Second
-
-	// maxAlone limits a record that is written alone, in bytes: what migrate gives the
-	// dead-letter topic as its max.message.bytes.
-	maxAlone = 2 << 20
 
 	// maxHeld limits the bytes of webhooks that wait for Kafka, and separately the bytes
 	// that kgo buffers (which may outlast the answer, since a record in flight cannot be
@@ -108,7 +105,7 @@ func New(o Options) (*Producer, error) {
 	if err == nil {
 		p.alone, err = kgo.NewClient(append(slices.Clip(o.Alone),
 			kgo.RequiredAcks(kgo.AllISRAcks()),
-			kgo.ProducerBatchMaxBytes(maxAlone),
+			kgo.ProducerBatchMaxBytes(tracking.DeadLetterMaxBytes),
 			kgo.AllowIdempotentProduceCancellation(), // it ends with the request
 		)...)
 	}

@@ -1,5 +1,10 @@
 package tracking
 
+// DeadLetterMaxBytes is the recommended max.message.bytes of the dead-letter topic: twice
+// Kafka's default record limit (1 MiB), so that a record fits together with the headers
+// that are added. No larger record is sent.
+const DeadLetterMaxBytes = 2 << 20
+
 // smallPart is what [Record.Cut] leaves alone at first, in bytes.
 const smallPart = 4 << 10
 

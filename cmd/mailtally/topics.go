@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/mailtally/mailtally/consumer"
+	"github.com/mailtally/mailtally/tracking"
 )
 
 const (
@@ -48,9 +48,9 @@ func topics(c config) []topic {
 	}, map[string]int{"max.message.bytes": eventMaxBytes, "retention.ms": eventRetention}}
 	deadLetters := topic{c.KafkaDeadLetterTopic, 1, c.KafkaReplicationFactor, map[string]string{
 		"cleanup.policy":    "delete",
-		"max.message.bytes": strconv.Itoa(consumer.DeadLetterMaxBytes),
+		"max.message.bytes": strconv.Itoa(tracking.DeadLetterMaxBytes),
 		"retention.ms":      strconv.Itoa(deadLetterRetention),
-	}, map[string]int{"max.message.bytes": consumer.DeadLetterMaxBytes, "retention.ms": deadLetterRetention}}
+	}, map[string]int{"max.message.bytes": tracking.DeadLetterMaxBytes, "retention.ms": deadLetterRetention}}
 	if c.KafkaReplicationFactor >= 3 {
 		// With the broker's default of 1, acks=all would be content with a single
 		// replica while the others are away.

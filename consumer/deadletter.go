@@ -72,7 +72,8 @@ func (c *Consumer) write(ctx context.Context, letters []*kgo.Record) error {
 	case 0:
 		return nil
 	case 1:
-		brief := readRecord(tooLarge[0])
+		r := tooLarge[0]
+		brief := tracking.ReadRecord(r.Key, r.Value, r.Headers)
 		if !brief.Cut() {
 			return kerr.MessageTooLarge
 		}
@@ -136,7 +137,7 @@ func (c *Consumer) pauseLetters(failed []*letterError) {
 // where it was. A record that was replayed from the dead-letter topic carries only the
 // latest reason.
 func (c *Consumer) letter(i *item) *kgo.Record {
-	letter := readRecord(i.record)
+	letter := tracking.ReadRecord(i.record.Key, i.record.Value, i.record.Headers)
 	letter.DeadLetter = &tracking.DeadLetter{
 		Reason: i.why.Reason, Detail: i.why.Detail,
 		Source: &tracking.Source{Topic: i.record.Topic, Partition: i.record.Partition, Offset: i.record.Offset},

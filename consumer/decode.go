@@ -34,7 +34,7 @@ func (c *Consumer) newItem(r *kgo.Record, travelled *tracking.Record, keep bool)
 		return item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, done: true}
 	}
 	i := item{partition: r.Partition, epoch: r.LeaderEpoch, offset: r.Offset, bytes: size(r)}
-	*travelled = readRecord(r)
+	*travelled = tracking.ReadRecord(r.Key, r.Value, r.Headers)
 	// If nothing says when the webhook was received, fall back to the record's timestamp.
 	i.received = travelled.ReceivedAt
 	if i.received.IsZero() {
@@ -105,13 +105,4 @@ func (i *item) typ() tracking.Type {
 // offsets restart lower, in a later epoch.
 func (i *item) before(j *item) bool {
 	return cmp.Or(cmp.Compare(i.epoch, j.epoch), cmp.Compare(i.offset, j.offset)) < 0
-}
-
-// readRecord decodes the key, value and headers of r.
-func readRecord(r *kgo.Record) tracking.Record {
-	travelled := tracking.Record{Key: r.Key, Value: r.Value}
-	for _, h := range r.Headers {
-		travelled.SetHeader(h.Key, h.Value)
-	}
-	return travelled
 }

@@ -39,7 +39,8 @@ func (p *Producer) storeAlone(ctx context.Context, c *content, i int) error {
 	if !errors.Is(err, kerr.MessageTooLarge) || c.reasons[i] != "" {
 		return err
 	}
-	letter := readRecord(c.records[i])
+	r := c.records[i]
+	letter := tracking.ReadRecord(r.Key, r.Value, r.Headers)
 	letter.DeadLetter = &tracking.DeadLetter{Reason: tracking.TooLarge,
 		Detail: fmt.Sprintf("topic %q refuses it: raise its max.message.bytes, then replay this letter", p.topic)}
 	c.records[i], c.reasons[i] = kafkaRecord(p.deadLetterTopic, &letter), tracking.TooLarge
@@ -62,13 +63,4 @@ func (p *Producer) publishAlone(ctx context.Context, r *kgo.Record) error {
 		err = errNotAcknowledged
 	}
 	return p.failed(p.alone, r.Topic, err)
-}
-
-// readRecord decodes the key, value and headers of r.
-func readRecord(r *kgo.Record) tracking.Record {
-	travelled := tracking.Record{Key: r.Key, Value: r.Value}
-	for _, h := range r.Headers {
-		travelled.SetHeader(h.Key, h.Value)
-	}
-	return travelled
 }

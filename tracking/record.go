@@ -113,6 +113,19 @@ func (r *Record) Headers() []Header {
 	return append(headers, r.Others...) // last, since the first of a repeated name counts
 }
 
+// ReadRecord decodes what a client got from Kafka; H is its type of a header.
+func ReadRecord[H ~struct {
+	Key   string
+	Value []byte
+}](key, value []byte, headers []H) Record {
+	r := Record{Key: key, Value: value}
+	for _, h := range headers {
+		header := Header(h)
+		r.SetHeader(header.Key, header.Value)
+	}
+	return r
+}
+
 // SetHeader decodes a header into r. Calling it with each header in turn reverses
 // [Record.Headers]. If a name is repeated, the first one counts; repeated and unreadable
 // headers are added to Others.
